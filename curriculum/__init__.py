@@ -1,0 +1,1 @@
+"""Samples to stages: mixture, packing, balance, stage manifests; and the recipes of the whole road."""

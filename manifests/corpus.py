@@ -1,0 +1,245 @@
+"""A corpus is a folder. This module knows its layout and how a step's files become valid all at once.
+
+    corpus.json                                   format, recipe and cost fingerprint
+    steps/curate.json  synthesize.json  plan-laptop.json     per step: fingerprint, counts, every file with its SHA-256
+    samples/origin=curate/context_bucket=32k/duration_bucket=15s/part-00000.parquet      (Hive-partitioned)
+    media/shard-00000.tar                         pictures, WebDataset-compatible
+    media/origin=curate/part-00000.parquet        where each picture lies;  likewise sources/ lineage/ quarantine/ dropped/
+    sequences/recipe=laptop/stage=0/part-00000.parquet       likewise segments/ and stages/
+    runs/*.json                                   the log: who ran what, when; the only files with wall-clock times
+    _work/                                        finished items of an unfinished step; safe to delete
+
+A step's record (``steps/NAME.json``) is written last. Until it is there the step is unfinished; a rerun reuses what is whole,
+removes what it does not list, and ends with the same bytes. `digest` covers every file but ``runs/`` and ``_work/``.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from manifests import files, schemas
+from manifests.errors import CorruptCorpusError, UsageError
+from manifests.fingerprint import ID_DIGITS, canonical_json, sha256_bytes, sha256_file
+from manifests.recipe import Recipe
+
+FORMAT = "longreel-corpus/1"
+NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """What a finished step left: its fingerprint, its figures, and every file with its checksum."""
+
+    step: str
+    fingerprint: str
+    counts: dict[str, Any]
+    files: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """One hash over all files of the step."""
+        return sha256_bytes(canonical_json(self.files).encode())[:ID_DIGITS]
+
+
+class Corpus:
+    """Paths, records and rows of a corpus folder. Making one touches nothing."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Corpus:
+        """An existing corpus.
+
+        Raises:
+            UsageError: the folder holds none.
+        """
+        corpus = cls(folder)
+        if not corpus.record_path("curate").is_file():
+            hint = (
+                "curation has not finished: run the same `longreel curate` again"
+                if (corpus.folder / "_work").is_dir()
+                else "make one with `longreel curate INPUT --out CORPUS`"
+            )
+            raise UsageError(f"{folder} is no corpus; {hint}")
+        return corpus
+
+    @property
+    def work(self) -> Path:
+        """Finished items of an unfinished step."""
+        return self.folder / "_work"
+
+    def record_path(self, step: str) -> Path:
+        """Where the record of a step stands."""
+        return self.folder / "steps" / f"{step}.json"
+
+    def record(self, step: str) -> StepRecord | None:
+        """The record of a finished step, or None.
+
+        Raises:
+            CorruptCorpusError: the record is not readable.
+        """
+        path = self.record_path(step)
+        if not path.is_file():
+            return None
+        try:
+            value = files.read_json(path)
+            return StepRecord(step=step, fingerprint=value["fingerprint"], counts=value["counts"], files=value["files"])
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise CorruptCorpusError(f"{path} is not a step record ({error}): delete it and run the step again") from error
+
+    def steps(self) -> list[str]:
+        """Names of the finished steps, sorted."""
+        return sorted(path.stem for path in (self.folder / "steps").glob("*.json"))
+
+    def is_current(self, step: str, fingerprint: str) -> bool:
+        """Whether a finished step was made by this fingerprint and its files are all there (their bytes are `longreel check`'s work)."""
+        record = self.record(step)
+        if record is None or record.fingerprint != fingerprint:
+            return False
+        return all((self.folder / name).is_file() for name in record.files)
+
+    def begin(self, step: str) -> None:
+        """Declares a step unfinished before its first file changes, and withdraws the steps that were built on it.
+
+        The files of the later steps go with their records, so that no query ever mixes them with rows they were not made from.
+        """
+        record = self.record_path(step)
+        plans = [name for name in self.steps() if name.startswith("plan-")]
+        later = {"curate": ["synthesize", *plans], "synthesize": plans}.get(step, [])
+        for name in later:
+            made = self.record(name)
+            for file in made.files if made is not None else ():
+                (self.folder / file).unlink(missing_ok=True)
+            self.record_path(name).unlink(missing_ok=True)
+        record.unlink(missing_ok=True)
+
+    def commit(
+        self, step: str, fingerprint: str, counts: dict[str, Any], written: Iterable[Path], owned: Iterable[Path]
+    ) -> StepRecord:
+        """Makes a step's files valid: removes what it owns but did not write, then writes its record.
+
+        Args:
+            written: the files the step made, below the corpus folder.
+            owned: folders in which nothing but the step's files may stand.
+        """
+        names = {path.relative_to(self.folder).as_posix(): path for path in written}
+        for folder in owned:
+            for path in sorted(folder.rglob("*")):
+                if path.is_file() and path.relative_to(self.folder).as_posix() not in names:
+                    path.unlink()
+            for path in sorted(folder.rglob("*"), reverse=True):
+                if path.is_dir() and not any(path.iterdir()):
+                    path.rmdir()
+        checksums = {name: sha256_file(path) for name, path in sorted(names.items())}
+        record = StepRecord(step=step, fingerprint=fingerprint, counts=counts, files=checksums)
+        files.write_json(
+            self.record_path(step),
+            {"step": step, "fingerprint": fingerprint, "counts": counts, "files": checksums, "digest": record.digest},
+        )
+        return record
+
+    def write_identity(self, recipe: Recipe) -> Path:
+        """Writes ``corpus.json``: format, recipe, and what its token counts depend on."""
+        path = self.folder / "corpus.json"
+        value = {
+            "format": FORMAT,
+            "recipe": json.loads(canonical_json(recipe)),
+            "cost_fingerprint": recipe.cost_fingerprint,
+        }
+        files.write_json(path, value)
+        return path
+
+    def identity(self) -> dict[str, Any]:
+        """The content of ``corpus.json``.
+
+        Raises:
+            CorruptCorpusError: it is missing, unreadable, or of another format.
+        """
+        path = self.folder / "corpus.json"
+        try:
+            value = files.read_json(path)
+        except (OSError, json.JSONDecodeError) as error:
+            raise CorruptCorpusError(f"{path}: {error}: curate again") from error
+        if value.get("format") != FORMAT:
+            raise CorruptCorpusError(f"{path} has format {value.get('format')!r}; this version reads {FORMAT}")
+        return dict(value)
+
+    def require_costs_of(self, recipe: Recipe) -> None:
+        """Refuses a recipe whose idea of tokens is not the one the corpus was counted with.
+
+        Raises:
+            UsageError: the fingerprints differ.
+        """
+        identity = self.identity()
+        if identity["cost_fingerprint"] != recipe.cost_fingerprint:
+            made = identity["recipe"]["name"]
+            raise UsageError(
+                f"{self.folder} was counted with recipe {made!r}; {recipe.name!r} counts tokens differently (tokenizer, pixels or buckets): "
+                f"curate again with --recipe {recipe.name}, or plan with --recipe {made}"
+            )
+
+    def table(self, name: str, **partition: str | int | None) -> Path:
+        """The folder of a table's partition, e.g. ``table("samples", origin="curate", context_bucket="32k")``."""
+        folder = self.folder / name
+        for key, value in partition.items():
+            folder = folder / f"{key}={NULL_PARTITION if value is None else value}"
+        return folder
+
+    def write_table(
+        self, name: str, rows: list[dict[str, Any]], *, rows_per_file: int = 1_000_000, **partition: str | int | None
+    ) -> list[Path]:
+        """Writes rows, in their order, as one or more Parquet files of a partition; returns the paths.
+
+        An empty table still gets one file, so that readers find its columns.
+        """
+        folder = self.table(name, **partition)
+        written: list[Path] = []
+        for part in range(max(1, math.ceil(len(rows) / rows_per_file))):
+            path = folder / f"part-{part:05d}.parquet"
+            files.write_rows(path, rows[part * rows_per_file : (part + 1) * rows_per_file], schemas.TABLES[name])
+            written.append(path)
+        return written
+
+    def log_run(
+        self,
+        *,
+        step: str,
+        recipe: str,
+        started: datetime.datetime,
+        seconds: float,
+        fingerprint: str,
+        outcome: str,
+        counts: dict[str, Any],
+    ) -> None:
+        """Appends to the log of runs (the only place with wall-clock times)."""
+        stamp = started.astimezone(datetime.UTC)
+        name = f"{stamp.strftime('%Y%m%dT%H%M%S')}-{step}-{uuid.uuid4().hex[:6]}.json"
+        files.write_json(
+            self.folder / "runs" / name,
+            {
+                "step": step,
+                "recipe": recipe,
+                "started": stamp.isoformat(timespec="seconds"),
+                "seconds": round(seconds, 3),
+                "fingerprint": fingerprint,
+                "outcome": outcome,
+                "counts": canonical_json(counts),
+            },
+        )
+
+    def digest(self) -> str:
+        """One hash over every file of the corpus but the log and the work folder: equal corpora have equal digests."""
+        checksums = {}
+        for path in sorted(self.folder.rglob("*")):
+            name = path.relative_to(self.folder).as_posix()
+            if path.is_file() and not name.startswith(("runs/", "_work/")):
+                checksums[name] = sha256_file(path)
+        return sha256_bytes(canonical_json(checksums).encode())[:ID_DIGITS]

@@ -1,0 +1,324 @@
+"""What a recipe IS: one nested, validated, keyword-only configuration for the whole road, from raw file to checkpoint.
+
+`curriculum.recipes` holds the functions that return one; every package receives only the part that concerns it. The recipe that
+made a corpus is written into it, so that a later step with another idea of tokens or pixels is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from manifests.fingerprint import value_id
+from manifests.visual import VisualSpec
+
+Attention = Literal["dense", "warmup", "sparse"]
+Trains = Literal["projector", "everything", "indexer"]
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BucketSpec:
+    """Upper edges of the buckets. The names are the published sizes; a scaled recipe scales the edges, not the names.
+
+    Attributes:
+        context: tokens that ``32k``, ``64k`` and ``256k`` hold. A sample belongs to the smallest that holds it.
+        duration_s: seconds that ``15s``, ``15min`` and ``2h`` hold.
+    """
+
+    context_32k: int = 32_768
+    context_64k: int = 65_536
+    context_256k: int = 262_144
+    duration_15s: float = 15.0
+    duration_15min: float = 900.0
+    duration_2h: float = 7_200.0
+
+    def __post_init__(self) -> None:
+        edges = [self.context_32k, self.context_64k, self.context_256k]
+        _require(0 < edges[0] < edges[1] < edges[2], f"context edges {edges} must rise from above 0")
+        seconds = [self.duration_15s, self.duration_15min, self.duration_2h]
+        _require(0 < seconds[0] < seconds[1] < seconds[2], f"duration edges {seconds} must rise from above 0")
+
+    def context(self, tokens: int) -> str | None:
+        """The context bucket of a sample of ``tokens`` tokens; None when no bucket holds it."""
+        for name, edge in (("32k", self.context_32k), ("64k", self.context_64k), ("256k", self.context_256k)):
+            if tokens <= edge:
+                return name
+        return None
+
+    def duration(self, seconds: float | None) -> str | None:
+        """The duration bucket of a video of ``seconds`` s; None without video, and when no bucket holds it."""
+        if seconds is None:
+            return None
+        for name, edge in (("15s", self.duration_15s), ("15min", self.duration_15min), ("2h", self.duration_2h)):
+            if seconds <= edge + 1e-6:
+                return name
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoForm:
+    """One way in which a video becomes samples: 15 s segments, 15 min windows, or the whole.
+
+    Attributes:
+        name: ``segment``, ``window`` or ``whole``.
+        max_s: longest clip of this form, in seconds.
+        visual_budget: visual tokens that the longest clip may cost (before the adaptive factor).
+    """
+
+    name: str
+    max_s: float
+    visual_budget: int
+
+    def __post_init__(self) -> None:
+        _require(self.max_s > 0, f"video form {self.name}: max_s={self.max_s} must be above 0")
+        _require(self.visual_budget > 0, f"video form {self.name}: visual_budget={self.visual_budget} must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurateSpec:
+    """How raw items become samples.
+
+    Attributes:
+        video_forms: how a video is cut, shortest first.
+        text_tokens_min: a document or chunk of fewer tokens is dropped as too short.
+        jpeg_quality: quality of stored pictures, 1 to 95.
+        stored_tokens_max: stored pictures are no larger than this many visual tokens.
+        shard_bytes: media bytes of a shard, about.
+        rows_per_file: samples of a Parquet file, at most about.
+        near_text_similarity: estimated Jaccard similarity of 5-word shingles from which two documents are near-duplicates.
+        near_image_bits: Hamming distance of 64-bit perceptual hashes up to which two pictures are near-duplicates.
+        heldout_share: share of sources (by hash of their duplicate cluster) kept for evaluation.
+        loss_limit: quarantined share of inputs above which curation ends with exit code 3.
+        item_time_limit_s: seconds after which one input is given up and quarantined.
+        item_bytes_max: a larger input is quarantined.
+        excluded_licences: SPDX identifiers whose sources are dropped.
+    """
+
+    video_forms: tuple[VideoForm, ...]
+    text_tokens_min: int = 16
+    jpeg_quality: int = 90
+    stored_tokens_max: int = 20_480
+    shard_bytes: int = 256 * 2**20
+    rows_per_file: int = 100_000
+    near_text_similarity: float = 0.8
+    near_image_bits: int = 6
+    heldout_share: float = 0.1
+    loss_limit: float = 0.2
+    item_time_limit_s: float = 600.0
+    item_bytes_max: int = 64 * 2**30
+    excluded_licences: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(bool(self.video_forms), "video_forms is empty: give at least one")
+        spans = [form.max_s for form in self.video_forms]
+        _require(spans == sorted(spans), f"video_forms must be ordered shortest first, got {spans} s")
+        _require(self.text_tokens_min >= 1, f"text_tokens_min={self.text_tokens_min} must be at least 1")
+        _require(1 <= self.jpeg_quality <= 95, f"jpeg_quality={self.jpeg_quality} must be between 1 and 95")
+        _require(self.stored_tokens_max >= 1, f"stored_tokens_max={self.stored_tokens_max} must be at least 1")
+        _require(self.shard_bytes >= 1, f"shard_bytes={self.shard_bytes} must be at least 1")
+        _require(self.rows_per_file >= 1, f"rows_per_file={self.rows_per_file} must be at least 1")
+        _require(0 < self.near_text_similarity <= 1, f"near_text_similarity={self.near_text_similarity} must be in (0, 1]")
+        _require(0 <= self.near_image_bits <= 32, f"near_image_bits={self.near_image_bits} must be between 0 and 32")
+        _require(0 <= self.heldout_share < 1, f"heldout_share={self.heldout_share} must be in [0, 1)")
+        _require(0 <= self.loss_limit <= 1, f"loss_limit={self.loss_limit} must be in [0, 1]")
+        _require(self.item_time_limit_s > 0, f"item_time_limit_s={self.item_time_limit_s} must be above 0")
+        _require(self.item_bytes_max > 0, f"item_bytes_max={self.item_bytes_max} must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthSpec:
+    """How reasoning samples are made.
+
+    Attributes:
+        stem_problems: questions asked of each STEM generator.
+        questions_per_item: questions asked of one screenshot or video, at most, by task.
+        think_tasks: tasks whose answer keeps its ``<think>`` reasoning; the others answer directly.
+        seed: what every choice depends on.
+    """
+
+    stem_problems: int = 100
+    questions_per_item: int = 4
+    think_tasks: tuple[str, ...] = ("stem", "count", "video", "compare")
+    seed: int = 17
+
+    def __post_init__(self) -> None:
+        _require(self.stem_problems >= 0, f"stem_problems={self.stem_problems} must not be negative")
+        _require(self.questions_per_item >= 0, f"questions_per_item={self.questions_per_item} must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseSpec:
+    """A part of a stage with one DSA mode and one set of trained parameters.
+
+    Attributes:
+        name: what the log calls it.
+        attention: ``dense``, ``warmup`` (dense attention, the indexer learns it) or ``sparse``.
+        trains: ``projector``, ``everything`` or ``indexer``.
+        share: the part of the stage's steps that it takes; the shares of a stage sum to 1.
+        learning_rate: peak learning rate; linear warm-up over ``warmup_share`` of the phase, then cosine to a tenth.
+        indexer_lambda: weight of the indexer's KL loss beside the next-token loss.
+        balance_lambda: weight of the load-balancing loss of the experts.
+    """
+
+    name: str
+    attention: Attention
+    trains: Trains
+    share: float = 1.0
+    learning_rate: float = 1e-3
+    warmup_share: float = 0.05
+    indexer_lambda: float = 1.0
+    balance_lambda: float = 1e-3
+
+    def __post_init__(self) -> None:
+        _require(self.attention in ("dense", "warmup", "sparse"), f"phase {self.name}: unknown attention {self.attention!r}")
+        _require(self.trains in ("projector", "everything", "indexer"), f"phase {self.name}: unknown trains {self.trains!r}")
+        _require(0 < self.share <= 1, f"phase {self.name}: share={self.share} must be in (0, 1]")
+        _require(self.learning_rate > 0, f"phase {self.name}: learning_rate={self.learning_rate} must be above 0")
+        _require(0 <= self.warmup_share < 1, f"phase {self.name}: warmup_share={self.warmup_share} must be in [0, 1)")
+        _require(self.indexer_lambda >= 0, f"phase {self.name}: indexer_lambda={self.indexer_lambda} must not be negative")
+        _require(self.balance_lambda >= 0, f"phase {self.name}: balance_lambda={self.balance_lambda} must not be negative")
+        _require(
+            (self.attention == "warmup") == (self.trains == "indexer"),
+            f"phase {self.name}: attention='warmup' goes with trains='indexer'",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureSpec:
+    """One ingredient of a stage: samples whose task starts with ``task`` (or all with ``*``), and its share of tokens."""
+
+    task: str
+    weight: float
+
+    def __post_init__(self) -> None:
+        _require(bool(self.task), "a mixture entry needs a task prefix")
+        _require(self.weight > 0, f"mixture {self.task}: weight={self.weight} must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSpec:
+    """One of the four stages, complete: a stage manifest carries it, and the trainer needs nothing else.
+
+    Attributes:
+        number: 0 to 3.
+        context: tokens of a packed sequence, at most.
+        visual_budget: visual tokens of a packed sequence, at most.
+        tokens: training tokens planned, at most; a corpus that has fewer is repeated up to ``epochs_max`` times.
+        sequences_per_step: packed sequences of one optimiser step, over all ranks.
+        mixture: ingredients by task prefix; the longest matching prefix wins; tasks that match none are left out.
+        long_share: share of tokens for samples above half the context; None leaves it to the mixture.
+        phases: what trains, in order.
+    """
+
+    number: int
+    name: str
+    context: int
+    visual_budget: int
+    tokens: int
+    sequences_per_step: int
+    mixture: tuple[MixtureSpec, ...]
+    phases: tuple[PhaseSpec, ...]
+    epochs_max: float = 1.0
+    long_share: float | None = None
+    seed: int = 17
+
+    def __post_init__(self) -> None:
+        label = f"stage{self.number}"
+        _require(0 <= self.number <= 3, f"stage number {self.number} must be 0 to 3")
+        _require(self.context > 0, f"{label}: context={self.context} must be above 0")
+        _require(
+            0 <= self.visual_budget <= self.context,
+            f"{label}: visual_budget={self.visual_budget} must be between 0 and context={self.context}",
+        )
+        _require(self.tokens > 0, f"{label}: tokens={self.tokens} must be above 0")
+        _require(self.sequences_per_step > 0, f"{label}: sequences_per_step={self.sequences_per_step} must be above 0")
+        _require(self.epochs_max > 0, f"{label}: epochs_max={self.epochs_max} must be above 0")
+        _require(bool(self.mixture), f"{label}: mixture is empty")
+        tasks = [entry.task for entry in self.mixture]
+        _require(len(set(tasks)) == len(tasks), f"{label}: mixture names a task twice: {tasks}")
+        _require(bool(self.phases), f"{label}: phases is empty")
+        total = sum(phase.share for phase in self.phases)
+        _require(abs(total - 1.0) < 1e-6, f"{label}: the shares of the phases sum to {total:g}, not 1")
+        _require(
+            self.long_share is None or 0 <= self.long_share <= 1,
+            f"{label}: long_share={self.long_share} must be in [0, 1]",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """Which model is trained: a preset of `model.presets`, and the fields a recipe may scale."""
+
+    preset: str
+    top_k: int
+    seed: int = 17
+
+    def __post_init__(self) -> None:
+        _require(self.top_k > 0, f"model: top_k={self.top_k} must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSpec:
+    """How the trainer runs, beyond what a stage says.
+
+    Attributes:
+        precision: ``fp32`` or ``bf16``.
+        zero_stage: DeepSpeed ZeRO stage, 0 to 3.
+        gradient_clip: largest global gradient norm.
+        weight_decay: AdamW's.
+        checkpoint_steps: optimiser steps between checkpoints; every phase also ends with one.
+        activation_checkpointing: recompute decoder layers in backward.
+        heldout_sequences: packed held-out sequences evaluated before and after every stage, at most.
+    """
+
+    precision: Literal["fp32", "bf16"] = "bf16"
+    zero_stage: int = 1
+    gradient_clip: float = 1.0
+    weight_decay: float = 0.1
+    checkpoint_steps: int = 500
+    activation_checkpointing: bool = True
+    heldout_sequences: int = 512
+
+    def __post_init__(self) -> None:
+        _require(self.precision in ("fp32", "bf16"), f"train: precision={self.precision!r} must be fp32 or bf16")
+        _require(self.zero_stage in (0, 1, 2, 3), f"train: zero_stage={self.zero_stage} must be 0 to 3")
+        _require(self.gradient_clip > 0, f"train: gradient_clip={self.gradient_clip} must be above 0")
+        _require(self.weight_decay >= 0, f"train: weight_decay={self.weight_decay} must not be negative")
+        _require(self.checkpoint_steps > 0, f"train: checkpoint_steps={self.checkpoint_steps} must be above 0")
+        _require(self.heldout_sequences > 0, f"train: heldout_sequences={self.heldout_sequences} must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The whole road in one value.
+
+    Attributes:
+        name: what ``--recipe`` calls it.
+        tokenizer: a bundled tokenizer or a folder (`manifests.tokenizer.load_tokenizer`).
+    """
+
+    name: str
+    tokenizer: str
+    curate: CurateSpec
+    stages: tuple[StageSpec, ...]
+    model: ModelSpec
+    visual: VisualSpec = field(default_factory=VisualSpec)
+    buckets: BucketSpec = field(default_factory=BucketSpec)
+    synth: SynthSpec = field(default_factory=SynthSpec)
+    train: TrainSpec = field(default_factory=TrainSpec)
+
+    def __post_init__(self) -> None:
+        numbers = [stage.number for stage in self.stages]
+        _require(numbers == [0, 1, 2, 3], f"a recipe has the stages 0, 1, 2, 3, not {numbers}")
+        contexts = [stage.context for stage in self.stages]
+        _require(contexts == sorted(contexts), f"the contexts of the stages must not fall: {contexts}")
+
+    @property
+    def cost_fingerprint(self) -> str:
+        """What token counts depend on. Two recipes that share it can share a corpus."""
+        return value_id({"tokenizer": self.tokenizer, "visual": self.visual, "buckets": self.buckets})
