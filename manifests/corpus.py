@@ -100,7 +100,7 @@ class Corpus:
         return sorted(path.stem for path in (self.folder / "steps").glob("*.json"))
 
     def is_current(self, step: str, fingerprint: str) -> bool:
-        """Whether a finished step was made by this fingerprint and its files are all there (their bytes are `longreel check`'s work)."""
+        """Whether this fingerprint made the finished step and its files are there (their bytes are `longreel check`'s work)."""
         record = self.record(step)
         if record is None or record.fingerprint != fingerprint:
             return False
@@ -182,7 +182,8 @@ class Corpus:
         if identity["cost_fingerprint"] != recipe.cost_fingerprint:
             made = identity["recipe"]["name"]
             raise UsageError(
-                f"{self.folder} was counted with recipe {made!r}; {recipe.name!r} counts tokens differently (tokenizer, pixels or buckets): "
+                f"{self.folder} was counted with recipe {made!r}; {recipe.name!r} counts tokens differently "
+                f"(tokenizer, pixels or buckets): "
                 f"curate again with --recipe {recipe.name}, or plan with --recipe {made}"
             )
 

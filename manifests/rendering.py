@@ -3,9 +3,10 @@
     <|im_start|>user\\n ... <|im_end|>\\n<|im_start|>assistant\\n ... <|im_end|>\\n        a conversation
     ... <|endoftext|>                                                                     a document
 
-An image is ``<|vision_start|>`` + n x ``<|image_pad|>`` + ``<|vision_end|>``; a video is, for each frame, its time as plain text
-(``<12.5 seconds>``) and then the frame like an image, so that the language model reads time. Curation counts what this module
-returns and the trainer trains what this module returns: they cannot differ but by a change of code, which the trainer and `longreel check` catch.
+An image is ``<|vision_start|>`` + n x ``<|image_pad|>`` + ``<|vision_end|>``; a video is, for each frame, its time as plain
+text (``<12.5 seconds>``) and then the frame like an image, so that the language model reads time. Curation counts what this
+module returns and the trainer trains what this module returns: they cannot differ but by a change of code, which the trainer
+and `longreel check` catch.
 """
 
 from __future__ import annotations

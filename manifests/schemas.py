@@ -1,7 +1,7 @@
 """The tables of a corpus: every column with its type, unit and meaning. Parquet files carry these descriptions as metadata.
 
-Versioning: `VERSION` is written into every file. A column may be added with a null default at any version; renaming, removing or
-changing the meaning of one raises the version, and a reader refuses a version it does not know.
+Versioning: `VERSION` is written into every file. A column may be added with a null default at any version; renaming, removing
+or changing the meaning of one raises the version, and a reader refuses a version it does not know.
 """
 
 from __future__ import annotations

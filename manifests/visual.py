@@ -2,8 +2,8 @@
 
 One visual token is a square of ``patch * merge`` = 28 pixels. An image keeps its aspect ratio and is resized to multiples of 28
 pixels within a token budget. A video is sampled on a grid of ``fps``; its share of the stage's visual budget depends on its
-duration (the published adaptive rule), and the frames share that budget evenly. Whole-video samples take every n-th point of the
-same grid, so a frame that several samples show is decoded and stored once.
+duration (the published adaptive rule), and the frames share that budget evenly. Whole-video samples take every n-th point of
+the same grid, so a frame that several samples show is decoded and stored once.
 """
 
 from __future__ import annotations
