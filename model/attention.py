@@ -1,0 +1,148 @@
+"""The one attention module: grouped queries, QK-norm, M-RoPE, and three ways to read the past.
+
+- `dense`: every visible key; the indexer does not run.
+- `warmup`: every visible key, and a KL teaches the indexer where the attention goes. Only the indexer carries gradient.
+- `sparse`: each token reads the set its indexer selects; the KL on that set trains the indexer, the next-token loss the rest.
+
+Decided here: a packed row is a list of samples and attention is computed sample by sample, so that nothing ever crosses a boundary and
+no mask has to say so; rows cut into equal samples attend densely as one batch. The indexer's input is detached, its KL target is a
+constant, and its selection has no gradient: so the KL trains only the indexer and nothing else does. A cache makes the keys longer
+than the queries; the rest is the same code.
+
+Shapes: T tokens of the row, M hidden size, H query heads, G KV groups, D head dim, J indexer heads, E indexer head dim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.config import AttentionMode, DecoderConfig
+from model.dsa_cpu import covered_mass, sparse_attention
+from model.dsa_reference import reference_attention
+from model.indexer import Indexer
+from model.norms import RMSNorm
+from model.rope import rotate
+
+
+class LayerCache(Protocol):
+    """Keeps one layer's keys, values and indexer keys of each sample; returns everything seen so far."""
+
+    def append(self, sample: int, k: Tensor, v: Tensor, index_k: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionContext:
+    """What every layer of one forward pass shares.
+
+    `samples`: (start, end) of each sample in the row. `tables`, `index_tables`: cos and sin, [T, D / 2] and [T, E / 2].
+    `trains_indexer`: build the graph of the indexer in warm-up (the rest of the pass runs without one).
+    `reference`: use `dsa_reference` instead of the fast path.
+    """
+
+    mode: AttentionMode
+    samples: tuple[tuple[int, int], ...]
+    tables: tuple[Tensor, Tensor]
+    index_tables: tuple[Tensor, Tensor]
+    top_k: int
+    with_kl: bool = True
+    trains_indexer: bool = False
+    measure_recall: bool = False
+    keep_selected: bool = False
+    reference: bool = False
+
+
+@dataclass
+class LayerAttention:
+    """`kl`: summed over tokens and groups, None in dense mode. `covered_T`: covered dense mass a token, when measured.
+    `selected`: a [T, K] set list for each sample, when kept."""
+
+    kl: Tensor | None = None
+    covered_T: Tensor | None = None
+    selected: list[Tensor] | None = None
+
+
+class Attention(nn.Module):
+    """`self_attn` of the checkpoint."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = config.heads, config.kv_heads, config.head_dim
+        self.chunk = config.indexer.query_chunk
+        self.q_proj = nn.Linear(config.hidden_size, config.heads * config.head_dim, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, config.kv_heads * config.head_dim, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, config.kv_heads * config.head_dim, bias=False)
+        self.o_proj = nn.Linear(config.heads * config.head_dim, config.hidden_size, bias=False)
+        self.q_norm = RMSNorm(config.head_dim, config.norm_eps)
+        self.k_norm = RMSNorm(config.head_dim, config.norm_eps)
+        self.sa_indexer = Indexer(config)
+
+    def forward(
+        self, x_TM: Tensor, context: AttentionContext, cache: LayerCache | None = None
+    ) -> tuple[Tensor, LayerAttention]:
+        """[T, M] -> [T, M] and what the indexer learns and did."""
+        tokens = x_TM.shape[0]
+        q_THD = rotate(self.q_norm(self.q_proj(x_TM).view(tokens, self.heads, self.head_dim)), *context.tables)
+        k_TGD = rotate(self.k_norm(self.k_proj(x_TM).view(tokens, self.kv_heads, self.head_dim)), *context.tables)
+        v_TGD = self.v_proj(x_TM).view(tokens, self.kv_heads, self.head_dim)
+        statistics = LayerAttention()
+        if context.mode == "dense" and not context.measure_recall and cache is None:
+            return self.o_proj(_dense(q_THD, k_TGD, v_TGD, context.samples).reshape(tokens, -1)), statistics
+
+        with torch.set_grad_enabled(context.trains_indexer or (torch.is_grad_enabled() and context.mode == "sparse")):
+            index_q, index_k, index_w = self.sa_indexer(x_TM.detach(), context.index_tables)
+        outs, kls, covered, selected = [], [], [], []
+        for number, (start, end) in enumerate(context.samples):
+            q, k, v, ik = q_THD[start:end], k_TGD[start:end], v_TGD[start:end], index_k[start:end]
+            iq, iw = index_q[start:end], index_w[start:end]
+            if cache is not None:
+                k, v, ik = cache.append(number, k, v, ik)
+            if context.measure_recall:
+                covered.append(covered_mass(q, k, iq, ik, iw, top_k=context.top_k, chunk=self.chunk))
+            if context.mode == "dense":
+                if cache is not None:
+                    outs.append(_dense_with_past(q, k, v))
+                continue
+            top_k = context.top_k if context.mode == "sparse" else None
+            with torch.set_grad_enabled(context.trains_indexer or torch.is_grad_enabled()):
+                if context.reference:
+                    done = reference_attention(q, k, v, iq, ik, iw, top_k=top_k)
+                else:
+                    done = sparse_attention(
+                        q, k, v, iq, ik, iw, top_k=top_k, chunk=self.chunk, with_kl=context.with_kl
+                    )
+            outs.append(done.out)
+            kls.append(done.kl)
+            if done.selected is not None and context.keep_selected:
+                selected.append(done.selected)
+        with torch.set_grad_enabled(context.trains_indexer or torch.is_grad_enabled()):
+            found = [kl for kl in kls if kl is not None]
+            statistics.kl = torch.stack(found).sum() if found else None
+        if covered:
+            statistics.covered_T = torch.cat(covered)
+        statistics.selected = selected or None
+        mixed_THD = torch.cat(outs) if outs else _dense(q_THD, k_TGD, v_TGD, context.samples)
+        return self.o_proj(mixed_THD.reshape(tokens, -1)), statistics
+
+
+def _dense(q_THD: Tensor, k_TGD: Tensor, v_TGD: Tensor, samples: tuple[tuple[int, int], ...]) -> Tensor:
+    """Causal attention inside each sample, without a cache: [T, H, D]."""
+    sizes = {end - start for start, end in samples}
+    if len(sizes) == 1:
+        batch = [x.view(len(samples), -1, *x.shape[1:]).transpose(1, 2) for x in (q_THD, k_TGD, v_TGD)]
+        mixed = F.scaled_dot_product_attention(*batch, is_causal=True, enable_gqa=True)
+        return mixed.transpose(1, 2).reshape(q_THD.shape)
+    return torch.cat([_dense(*(x[s:e] for x in (q_THD, k_TGD, v_TGD)), ((s, e),)) for s, e in samples])
+
+
+def _dense_with_past(q_THD: Tensor, k_SGD: Tensor, v_SGD: Tensor) -> Tensor:
+    """Causal attention of the last T of S positions: [T, H, D]."""
+    queries, keys = q_THD.shape[0], k_SGD.shape[0]
+    visible = None if queries == 1 else torch.ones(queries, keys, dtype=torch.bool, device=q_THD.device).tril(keys - queries)
+    q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q_THD, k_SGD, v_SGD))
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, enable_gqa=True)
+    return mixed.squeeze(0).transpose(0, 1)

@@ -1,0 +1,66 @@
+"""Rotary position embeddings: M-RoPE for the decoder and its indexers, 2-D RoPE for the vision tower.
+
+Decided here: one rotation (half-split pairs: dimension i turns with i + D/2), fed with angle tables that are computed once a
+forward pass in float32 and shared by all layers. M-RoPE is the choice, per frequency pair, of which of the three position
+axes turns it; the pairs are taken in contiguous sections (time, height, width). With three equal axes it is plain RoPE.
+
+Shapes: T tokens, P patches, D head dim, H heads.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def rotate(x_THD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
+    """Turns each pair (i, i + D/2) of `x_THD` by its token's angle.
+
+    Args:
+        x_THD: [T, H, D], any float type.
+        cos_TD, sin_TD: [T, D / 2] float32, from `mrope_tables` or `grid_tables`.
+
+    Returns:
+        [T, H, D] of x's type; the product is formed in the wider of the two types.
+    """
+    first, second = x_THD.chunk(2, dim=-1)
+    cos, sin = cos_TD.unsqueeze(-2), sin_TD.unsqueeze(-2)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x_THD.dtype)
+
+
+def _frequencies(dim: int, theta: float, device: torch.device) -> Tensor:
+    return 1.0 / theta ** (torch.arange(0, dim, 2, dtype=torch.float32, device=device) / dim)
+
+
+def mrope_tables(
+    positions_3T: Tensor, *, head_dim: int, theta: float, sections: tuple[int, int, int]
+) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the three-axis rotary embedding.
+
+    Args:
+        positions_3T: [3, T] integer positions (time, height, width).
+        head_dim: D; `sections` sum to D / 2.
+
+    Returns:
+        cos, sin: [T, D / 2] float32.
+    """
+    frequencies = _frequencies(head_dim, theta, positions_3T.device)
+    axis = torch.repeat_interleave(
+        torch.arange(3, device=positions_3T.device), torch.tensor(sections, device=positions_3T.device)
+    )
+    angles = positions_3T.float()[axis].T * frequencies
+    return angles.cos(), angles.sin()
+
+
+def grid_tables(rows_P: Tensor, columns_P: Tensor, *, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the vision tower's 2-D embedding: half of the pairs turn with the row, half with the column.
+
+    Args:
+        rows_P, columns_P: [P] integer patch coordinates inside each image.
+
+    Returns:
+        cos, sin: [P, D / 2] float32.
+    """
+    frequencies = _frequencies(head_dim // 2, theta, rows_P.device)
+    angles = torch.cat((rows_P.float()[:, None] * frequencies, columns_P.float()[:, None] * frequencies), dim=-1)
+    return angles.cos(), angles.sin()

@@ -1,0 +1,197 @@
+"""The vision tower: a SigLIP-shaped transformer over packed patches at native resolution.
+
+Decided here: the patches of all images and frames lie in one row without padding; attention stays inside an image. Runs of images with
+the same number of patches (the frames of a video) attend as one batch. The learned position table is resampled bilinearly
+(half-pixel centres, edges clamped: `torch.nn.functional.interpolate(align_corners=False)`) to each image's grid, and 2-D RoPE is added on
+top. Long videos may be encoded in chunks of whole frames, which changes the peak memory and not the numbers.
+
+Parameter names are the published checkpoint's. Shapes: P patches, E hidden size, H heads, D head dim, N images.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from model.config import VisionConfig
+from model.rope import grid_tables, rotate
+
+Tables = tuple[Tensor, Tensor]
+
+
+class PatchEmbedding(nn.Conv2d):
+    """The convolution of the checkpoint, applied to patches that are already cut: one matrix product."""
+
+    def forward(self, patches_PV: Tensor) -> Tensor:
+        return F.linear(patches_PV.to(self.weight.dtype), self.weight.flatten(1), self.bias)
+
+
+class VisionEmbeddings(nn.Module):
+    """Patch embedding plus the resampled position table."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.side = config.position_side
+        self.patch_embedding = PatchEmbedding(
+            config.channels, config.hidden_size, kernel_size=config.patch_size, stride=config.patch_size
+        )
+        self.position_embedding = nn.Embedding(config.position_side**2, config.hidden_size)
+        if config.packing_positions:
+            self.packing_position_embedding = nn.Embedding(config.packing_positions, config.hidden_size)
+
+    def forward(self, patches_PV: Tensor, grids: list[tuple[int, int]]) -> Tensor:
+        table = self.position_embedding.weight
+        resampled: dict[tuple[int, int], Tensor] = {}
+        for grid in grids:
+            if grid not in resampled:
+                resampled[grid] = _resample(table, self.side, grid)
+        return self.patch_embedding(patches_PV) + torch.cat([resampled[grid] for grid in grids])
+
+
+def _axis_taps(size: int, side: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Two table rows and their weights for each of `size` targets: [size, 2] int64 and float32."""
+    source = (torch.arange(size, dtype=torch.float32, device=device) + 0.5) * side / size - 0.5
+    low = source.floor()
+    taps = torch.stack((low, low + 1), dim=1).long().clamp(0, side - 1)
+    share = source - low
+    return taps, torch.stack((1 - share, share), dim=1)
+
+
+def _resample(table_SE: Tensor, side: int, grid: tuple[int, int]) -> Tensor:
+    """The square position table at an image's own grid, raster order: [h * w, E]."""
+    (rows, row_weights), (columns, column_weights) = (_axis_taps(size, side, table_SE.device) for size in grid)
+    index = (rows[:, None, :, None] * side + columns[None, :, None, :]).flatten(0, 1).flatten(1)
+    weight = (row_weights[:, None, :, None] * column_weights[None, :, None, :]).flatten(0, 1).flatten(1)
+    return (table_SE[index] * weight[..., None].to(table_SE.dtype)).sum(1)
+
+
+class VisionAttention(nn.Module):
+    """Bidirectional attention inside each image."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.heads, self.head_dim = config.heads, config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, x_PE: Tensor, tables: Tables, runs: list[tuple[int, int]]) -> Tensor:
+        shape = (x_PE.shape[0], self.heads, self.head_dim)
+        q_PHD = rotate(self.q_proj(x_PE).view(shape), *tables)
+        k_PHD = rotate(self.k_proj(x_PE).view(shape), *tables)
+        v_PHD = self.v_proj(x_PE).view(shape)
+        sizes = [images * patches for images, patches in runs]
+        mixed = []
+        for (images, patches), q, k, v in zip(runs, q_PHD.split(sizes), k_PHD.split(sizes), v_PHD.split(sizes), strict=True):
+            batch = [part.view(images, patches, self.heads, self.head_dim).transpose(1, 2) for part in (q, k, v)]
+            mixed.append(F.scaled_dot_product_attention(*batch).transpose(1, 2).reshape(images * patches, -1))
+        return self.out_proj(mixed[0] if len(mixed) == 1 else torch.cat(mixed))
+
+
+class VisionMLP(nn.Module):
+    """fc1, tanh-approximated GELU, fc2."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x_PE: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x_PE), approximate="tanh"))
+
+
+class VisionLayer(nn.Module):
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
+        self.self_attn = VisionAttention(config)
+        self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
+        self.mlp = VisionMLP(config)
+
+    def forward(self, x_PE: Tensor, tables: Tables, runs: list[tuple[int, int]]) -> Tensor:
+        x_PE = x_PE + self.self_attn(self.layer_norm1(x_PE), tables, runs)
+        return x_PE + self.mlp(self.layer_norm2(x_PE))
+
+
+class VisionEncoder(nn.Module):
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(VisionLayer(config) for _ in range(config.layers))
+
+
+class VisionModel(nn.Module):
+    """Patches -> features, the published `vision_model` without its pooling head."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = VisionEmbeddings(config)
+        self.encoder = VisionEncoder(config)
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
+        self.gradient_checkpointing = False
+
+    def forward(self, patches_PV: Tensor, grids: list[tuple[int, int]]) -> Tensor:
+        """Encodes the packed patches of images with these (h, w) grids: [P, V] -> [P, E]."""
+        coordinates = [_coordinates(grid, patches_PV.device) for grid in grids]
+        rows_P, columns_P = (torch.cat(axis) for axis in zip(*coordinates, strict=True))
+        tables = grid_tables(rows_P, columns_P, head_dim=self.config.head_dim, theta=self.config.rope_theta)
+        runs: list[tuple[int, int]] = []
+        for h, w in grids:
+            images = runs.pop()[0] + 1 if runs and runs[-1][1] == h * w else 1
+            runs.append((images, h * w))
+        x_PE = self.embeddings(patches_PV, grids)
+        for layer in self.encoder.layers:
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                x_PE = checkpoint(layer, x_PE, tables, runs, use_reentrant=False)
+            else:
+                x_PE = layer(x_PE, tables, runs)
+        return self.post_layernorm(x_PE)
+
+
+def _coordinates(grid: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+    h, w = grid
+    index = torch.arange(h * w, device=device)
+    return index // w, index % w
+
+
+class VisionTower(nn.Module):
+    """`visual` of the checkpoint: the vision model, and its chunked use on long videos."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.vision_model = VisionModel(config)
+
+    def forward(self, pixel_values: Tensor, image_grid_thw: Tensor, *, chunk_patches: int | None = None) -> Tensor:
+        """Encodes packed images at native resolution.
+
+        Args:
+            pixel_values: [P, 3 * patch_size**2] float, normalised patches in raster order.
+            image_grid_thw: [N, 3] integer grids in patches, P = sum of t * h * w.
+            chunk_patches: encode whole frames in groups of at most this many patches (None: all at once).
+
+        Returns:
+            [P, hidden_size].
+
+        Raises:
+            ValueError: the number or the width of the patches does not fit.
+        """
+        grids = [(h, w) for t, h, w in image_grid_thw.tolist() for _ in range(t)]
+        needed, width = sum(h * w for h, w in grids), self.vision_model.config.patch_values
+        if pixel_values.ndim != 2 or tuple(pixel_values.shape) != (needed, width):
+            raise ValueError(
+                f"pixel_values have shape {tuple(pixel_values.shape)}, but image_grid_thw asks for ({needed}, {width})"
+            )
+        if chunk_patches is None or needed <= chunk_patches:
+            return self.vision_model(pixel_values, grids)
+        features, start, chunk = [], 0, list[tuple[int, int]]()
+        for position, grid in enumerate(grids):
+            chunk.append(grid)
+            size = sum(h * w for h, w in chunk)
+            following = grids[position + 1][0] * grids[position + 1][1] if position + 1 < len(grids) else chunk_patches
+            if size + following > chunk_patches:
+                features.append(self.vision_model(pixel_values[start : start + size], chunk))
+                start, chunk = start + size, []
+        return torch.cat(features)
