@@ -28,17 +28,17 @@ TEXT = {".c", ".h", ".js", ".md", ".py", ".txt"}
 def texts() -> Iterator[str]:
     """Every readable text of the corpus, in order of path: documents, code, captions, instructions, timestamps."""
     for path in sorted(CORPUS.rglob("*")):
-        if "broken" in path.parts:
+        if "broken" in path.parts or path.stem == "SOURCES":
             continue
         if path.suffix in TEXT:
             yield path.read_text(encoding="utf-8")
         elif path.suffix == ".pdf":
             document = pypdfium2.PdfDocument(path)
             yield from (page.get_textpage().get_text_range() for page in document)
-        elif path.suffix == ".json" and not path.name.startswith("SOURCES"):
+        elif path.suffix == ".json":
             # What the model reads of a sidecar are its words, not its braces.
             yield " ".join(re.findall(r'"([^"\\]*)"', path.read_text(encoding="utf-8")))
-    yield " ".join(f"<{tenth / 10:.1f} seconds>" for tenth in range(0, 1200))
+    yield " ".join(f"<{tenth / 10:.1f} seconds>" for tenth in range(1200))
     yield " ".join(f"[{a}, {b}, {b}, {a}]" for a, b in zip(range(1000), range(1000, 0, -1), strict=True))
 
 
