@@ -1,8 +1,9 @@
 """A set of time intervals ``[[start, end], ...]`` in seconds (``m:ss`` is read too).
 
 Score = 0.9 x temporal IoU of the two unions + 0.1 x closeness. Closeness is s / (s + d): d is the Wasserstein-1 distance
-between the two unions taken as uniform distributions over time, s the mean of their lengths. IoU alone is 0 for every miss; with
-the second term a near miss scores above a far one. The score is 1 only for equal unions, and is symmetric. Two empty sets agree.
+between the two unions taken as uniform distributions over time, s the mean of their lengths. IoU alone is 0 for every miss;
+with the second term a near miss scores above a far one. The score is 1 only for equal unions, and is symmetric. Two empty sets
+agree.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Read are plain and LaTeX forms: ``3/4``, ``\\frac{3}{4}``, ``$0.75$``, ``1,024``, ``2^{10}``, ``x = 5``, ``\\sqrt{2}``,
 ``3 + 4i``, ``\\boxed{7}``. Text from a model is never evaluated as code: it is parsed to a syntax tree, of which only numbers,
-single letters, a few functions and arithmetic are accepted, within bounds on size and exponents that keep every comparison short.
+single letters, a few functions and arithmetic are accepted, within bounds on size and exponents that keep every
+comparison short.
 """
 
 from __future__ import annotations

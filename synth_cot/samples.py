@@ -1,0 +1,207 @@
+"""From a verified answer to the rows of a sample: messages with pictures, token costs, buckets, lineage.
+
+A screen is read at the size the recipe gives an image of its stored pixels; a clip at the frames and size of its video form's
+plan, its frames labelled from the start of the clip; a paper as the text of its pages, each with its number. Pictures are
+those curation stored: nothing is written to the shards here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from manifests.recipe import Recipe
+from manifests.rendering import IGNORED, Rendered, render
+from manifests.sample import Message, Origin, Part, Reasoning, Sample, Visual, messages_to_rows, text
+from manifests.tokenizer import load_tokenizer
+from synth_cot.known import Clip, Paper, Problem, Screen, Source, Subject
+from synth_cot.question import Question
+from synth_cot.questions.moments import shown_points
+from synth_cot.stem.generators import GENERATORS
+
+StoredSizes = dict[str, tuple[int, int]]
+"""Height and width in pixels of every stored picture."""
+
+_CAPABILITIES = {
+    "reason.document.page": ("document", "retrieval"),
+    "reason.gui.compare": ("gui", "reasoning", "spatial"),
+    "reason.gui.count": ("counting", "gui", "reasoning"),
+    "reason.gui.locate": ("grounding", "gui"),
+    "reason.gui.order": ("gui", "ordering", "spatial"),
+    "reason.gui.read": ("gui", "ocr"),
+    "reason.video.at": ("reasoning", "temporal", "video"),
+    "reason.video.count": ("counting", "reasoning", "video"),
+    "reason.video.duration": ("reasoning", "temporal", "video"),
+    "reason.video.interval": ("reasoning", "temporal_grounding", "video"),
+    "reason.video.order": ("ordering", "reasoning", "video"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unshowable(Exception):  # noqa: N818 - it is a verdict on a subject, not a defect
+    """A subject cannot be shown to the model, and why."""
+
+    reason: str
+    detail: str
+
+
+def thinks(task: str, think_tasks: tuple[str, ...]) -> bool:
+    """Whether a task keeps its reasoning: one of the words of its dotted name is a think task."""
+    return bool(set(task.split(".")) & set(think_tasks))
+
+
+def shown(subject: Subject, source: Source, question: Question, recipe: Recipe, stored: StoredSizes) -> tuple[Part, ...]:
+    """The parts that the model sees before the question; none for a problem.
+
+    Raises:
+        Unshowable: a picture is not stored, or the clip fits no video form.
+    """
+    if isinstance(subject, Screen):
+        if subject.media_id not in stored:
+            raise Unshowable(reason="no_picture", detail=f"picture {subject.media_id} is not in the media table")
+        height, width = recipe.visual.image_size(*stored[subject.media_id])
+        visual = Visual(media_id=subject.media_id, height=height, width=width)
+        whole = (0.0, 0.0, float(subject.width), float(subject.height))
+        return (Part(kind="image", visuals=(visual,), origin=Origin(source_id=source.source_id, box=whole)),)
+    if isinstance(subject, Clip):
+        return (_video(subject, source, recipe, stored),)
+    if isinstance(subject, Paper):
+        return tuple(
+            text(f"[Page {page.number}]\n{page.text}\n\n", Origin(source_id=source.source_id, page=page.number))
+            for page in subject.pages
+            if str(page.number) in question.ask.ids
+        )
+    return ()
+
+
+def _video(clip: Clip, source: Source, recipe: Recipe, stored: StoredSizes) -> Part:
+    if clip.fps != recipe.visual.fps:
+        raise Unshowable(reason="other_grid", detail=f"frames lie on {clip.fps} fps, the recipe wants {recipe.visual.fps}")
+    plan = recipe.visual.frames(clip.start_s, clip.end_s, clip.height, clip.width, clip.form.visual_budget)
+    points = [point for point in shown_points(clip, recipe.visual) if clip.frames[point] in stored]
+    if len(points) < 2:
+        raise Unshowable(reason="no_frames", detail=f"{len(points)} of the {len(plan.points)} planned frames are stored")
+    visuals = tuple(
+        Visual(
+            media_id=clip.frames[point],
+            height=plan.height,
+            width=plan.width,
+            time_s=round(point / clip.fps, 6),
+            label_s=round(point / clip.fps - clip.start_s, 6),
+        )
+        for point in points
+    )
+    return Part(
+        kind="video", visuals=visuals, origin=Origin(source_id=source.source_id, start_s=clip.start_s, end_s=clip.end_s)
+    )
+
+
+def unseen(subject: Subject, question: Question, parts: tuple[Part, ...]) -> str | None:
+    """What part of a question's evidence none of the shown frames shows, or None."""
+    if not isinstance(subject, Clip):
+        return None
+    times = [visual.time_s or 0.0 for part in parts for visual in part.visuals]
+    for start, end in question.evidence.intervals:
+        if not any(start <= time < end for time in times):
+            return f"no frame that the sample shows lies in {start}-{end} s"
+    return None
+
+
+def make(
+    question: Question, subject: Subject, source: Source, parts: tuple[Part, ...], reply: str, reasoning: Reasoning
+) -> Sample:
+    """The sample of a verified answer."""
+    mine = source.source_id
+    boxes, intervals, pages = question.evidence.boxes, question.evidence.intervals, question.evidence.pages
+    # A span has one place: the hull of the boxes or intervals. Each of them stands in the evidence of the sample.
+    box = (
+        (min(b[0] for b in boxes), min(b[1] for b in boxes), max(b[2] for b in boxes), max(b[3] for b in boxes))
+        if boxes
+        else None
+    )
+    origin = Origin(
+        source_id=mine,
+        start_s=min((start for start, _ in intervals), default=None),
+        end_s=max((end for _, end in intervals), default=None),
+        page=pages[0] if pages else None,
+        box=box,
+    )
+    # A problem's text comes from its source; a question about a picture is this project's own words.
+    asked = text(question.prompt, Origin(source_id=mine) if isinstance(subject, Problem) else None)
+    if isinstance(subject, Problem):
+        capabilities: tuple[str, ...] = ("reasoning", "stem", GENERATORS[subject.generator].capability)
+    else:
+        capabilities = _CAPABILITIES[question.ask.task]
+    return Sample(
+        task=question.ask.task,
+        capabilities=tuple(sorted(capabilities)),
+        messages=(Message(role="user", parts=(*parts, asked)), Message(role="assistant", parts=(text(reply, origin),))),
+        licence=source.licence,
+        duration_s=round(subject.end_s - subject.start_s, 6) if isinstance(subject, Clip) else None,
+        reasoning=reasoning,
+    )
+
+
+def rendered(sample: Sample, recipe: Recipe) -> Rendered:
+    """A sample as the tokens the trainer makes."""
+    return render(sample.messages, load_tokenizer(recipe.tokenizer), recipe.visual)
+
+
+def sample_row(
+    sample: Sample, tokens: Rendered, source: Source, subject: Subject, bucket: str, recipe: Recipe, fingerprint: str
+) -> dict[str, Any]:
+    """The row of `manifests.schemas.SAMPLES`; ``bucket`` is its context bucket."""
+    modality = {Screen: "gui", Clip: "video", Paper: "document", Problem: "text"}[type(subject)]
+    assert sample.reasoning is not None
+    return {
+        "sample_id": sample.sample_id,
+        "origin": "synthesize",
+        "task": sample.task,
+        "capabilities": list(sample.capabilities),
+        "modality": modality,
+        "split": source.split,
+        "source_ids": list(sample.source_ids),
+        "messages": messages_to_rows(sample.messages),
+        "text_tokens": tokens.cost.text,
+        "visual_tokens": tokens.cost.visual,
+        "total_tokens": tokens.cost.total,
+        "learned_tokens": int(np.count_nonzero(tokens.labels != IGNORED)),
+        "context_bucket": bucket,
+        "duration_bucket": recipe.buckets.duration(sample.duration_s),
+        "duration_s": sample.duration_s,
+        "quality": [],
+        "duplicate_cluster": source.duplicate_cluster,
+        "licence": sample.licence,
+        "reasoning": vars(sample.reasoning),
+        "fingerprint": fingerprint,
+    }
+
+
+def lineage_rows(sample: Sample, tokens: Rendered) -> list[dict[str, Any]]:
+    """One row of `manifests.schemas.LINEAGE` for each part and each frame."""
+    rows = []
+    for span in tokens.spans:
+        part = sample.messages[span.message].parts[span.part]
+        visual = part.visuals[span.frame or 0] if part.visuals else None
+        origin = part.origin
+        # A frame shows one moment; the part it belongs to spans the clip.
+        moment = visual.time_s if visual is not None and span.frame is not None else None
+        rows.append(
+            {
+                "sample_id": sample.sample_id,
+                "message": span.message,
+                "part": span.part,
+                "frame": span.frame,
+                "token_start": span.start,
+                "token_end": span.end,
+                "source_id": None if origin is None else origin.source_id,
+                "start_s": moment if moment is not None else origin.start_s if origin else None,
+                "end_s": moment if moment is not None else origin.end_s if origin else None,
+                "page": None if origin is None else origin.page,
+                "box": None if origin is None or origin.box is None else list(origin.box),
+                "media_id": None if visual is None else visual.media_id,
+            }
+        )
+    return rows

@@ -1,0 +1,36 @@
+"""What a teacher is: something that writes a response to a question, under a name that says which revision wrote it.
+
+A teacher may be wrong: nothing it writes is kept before `synth_cot.checks` has compared it with the annotation. One that sees
+pictures over the network will need nothing more than what is passed here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from synth_cot.known import Subject
+from synth_cot.question import Question
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """A response as written, ``<answer>`` tags included, and its price in US dollars."""
+
+    text: str
+    cost_usd: float = 0.0
+
+
+class Teacher(Protocol):
+    """Writes responses.
+
+    Attributes:
+        name: of teacher and revision, e.g. ``programmatic/1``; stored with every sample.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def write(self, question: Question, subject: Subject, *, think: bool, seed: int) -> Reply | None:
+        """A response, with ``<think>`` reasoning or without; None when this teacher cannot answer."""
+        ...

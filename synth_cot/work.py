@@ -1,0 +1,128 @@
+"""All the work on one source as a pure function: questions, responses, checks, rows. Any engine can map it over sources.
+
+The order of questions is by hash, and of each task as many are kept as the recipe allows for one subject; every question that
+was considered before that is either a sample or a row of ``dropped``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from manifests.fingerprint import canonical_json, unit_hash
+from manifests.recipe import Recipe
+from manifests.sample import Reasoning
+from synth_cot import samples
+from synth_cot.checks.process import check_process, evidence_json
+from synth_cot.checks.query import check_query
+from synth_cot.checks.response import check_response
+from synth_cot.known import Known, Subject
+from synth_cot.question import Ask, Family, Rejection
+from synth_cot.questions import families
+from synth_cot.teachers.teacher import Teacher
+from synth_cot.verifiers import get
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """The rows that one source gave, and how its questions fared.
+
+    ``asked`` = rows of ``samples`` + rows of ``dropped``.
+    """
+
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    lineage: list[dict[str, Any]] = field(default_factory=list)
+    dropped: list[dict[str, Any]] = field(default_factory=list)
+    asked: int = 0
+
+
+class Worker:
+    """Answers the questions about sources.
+
+    Args:
+        stored: height and width in pixels of the stored pictures.
+        fingerprint: what the rows carry.
+    """
+
+    def __init__(self, recipe: Recipe, teacher: Teacher, stored: samples.StoredSizes, fingerprint: str) -> None:
+        self.recipe, self.teacher, self.stored, self.fingerprint = recipe, teacher, stored, fingerprint
+
+    def work(self, known: Known) -> Outcome:
+        """Every sample of one source. The same source gives the same rows, whatever came before."""
+        outcome = Outcome()
+        taken: set[str] = set()
+        for subject in known.subjects:
+            for family in families():
+                self._ask(family, subject, known, outcome, taken)
+        return outcome
+
+    def _ask(self, family: Family, subject: Subject, known: Known, outcome: Outcome, taken: set[str]) -> None:
+        seed, limit = self.recipe.synth.seed, self.recipe.synth.questions_per_item
+        asks = sorted(family.candidates(subject), key=lambda ask: unit_hash(seed, known.source.source_id, canonical_json(ask)))
+        kept: Counter[str] = Counter()
+        for ask in asks:
+            if kept[ask.task] >= limit:
+                continue
+            outcome.asked += 1
+            row = self._sample(family, subject, ask, known, outcome, taken)
+            if isinstance(row, Rejection):
+                outcome.dropped.append(dropped_row(known, row))
+            else:
+                kept[ask.task] += 1
+                taken.add(row["sample_id"])
+                outcome.samples.append(row)
+
+    def _sample(
+        self, family: Family, subject: Subject, ask: Ask, known: Known, outcome: Outcome, taken: set[str]
+    ) -> dict[str, Any] | Rejection:
+        recipe = self.recipe
+        question = family.build(subject, ask, recipe.synth.seed)
+        if isinstance(question, Rejection):
+            return question
+        if refused := check_query(question, subject):
+            return refused
+        try:
+            parts = samples.shown(subject, known.source, question, recipe, self.stored)
+        except samples.Unshowable as error:
+            return Rejection(ask=ask, reason=error.reason, detail=error.detail)
+        if hidden := samples.unseen(subject, question, parts):
+            return Rejection(ask=ask, reason="unseen", detail=hidden)
+        think = samples.thinks(ask.task, recipe.synth.think_tasks)
+        reply = self.teacher.write(question, subject, think=think, seed=recipe.synth.seed)
+        if reply is None:
+            return Rejection(ask=ask, reason="no_response", detail=f"{self.teacher.name} has no answer")
+        verdict, refused = check_response(reply.text, question, subject, known, think)
+        refused = refused or check_process(reply.text, question, subject, known)
+        if refused is not None:
+            return refused
+        verifier = get(question.verifier)
+        reasoning = Reasoning(
+            teacher=self.teacher.name, verifier=verifier.name, verifier_version=verifier.version, truth=question.truth,
+            score=verdict.score, evidence=evidence_json(question), cost_usd=reply.cost_usd,
+        )  # fmt: skip
+        sample = samples.make(question, subject, known.source, parts, reply.text, reasoning)
+        if sample.sample_id in taken:
+            return Rejection(ask=ask, reason="duplicate_sample", detail=f"{sample.sample_id} is already there")
+        tokens = samples.rendered(sample, recipe)
+        bucket = recipe.buckets.context(tokens.cost.total)
+        if bucket is None:
+            return Rejection(ask=ask, reason="over_context", detail=f"{tokens.cost.total} tokens fit no context bucket")
+        outcome.lineage += samples.lineage_rows(sample, tokens)
+        return samples.sample_row(sample, tokens, known.source, subject, bucket, recipe, self.fingerprint)
+
+
+_STAGES = {"duplicate_sample": "duplicates", "duplicate_problem": "duplicates", "over_context": "bucket"}
+
+
+def dropped_row(known: Known, rejection: Rejection) -> dict[str, Any]:
+    """The row of `manifests.schemas.DROPPED` for a question that gave no sample."""
+    return {
+        "source": known.source.source,
+        "source_id": known.source.source_id,
+        "sample_id": None,
+        "task": rejection.ask.task,
+        "stage": _STAGES.get(rejection.reason, "verify"),
+        "reason": rejection.reason,
+        "detail": rejection.detail,
+    }
