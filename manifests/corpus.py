@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from manifests import files, schemas
 from manifests.errors import CorruptCorpusError, UsageError
 from manifests.fingerprint import ID_DIGITS, canonical_json, sha256_bytes, sha256_file
@@ -195,9 +197,14 @@ class Corpus:
         return folder
 
     def write_table(
-        self, name: str, rows: list[dict[str, Any]], *, rows_per_file: int = 1_000_000, **partition: str | int | None
+        self,
+        name: str,
+        rows: list[dict[str, Any]] | pa.Table,
+        *,
+        rows_per_file: int = 1_000_000,
+        **partition: str | int | None,
     ) -> list[Path]:
-        """Writes rows, in their order, as one or more Parquet files of a partition; returns the paths.
+        """Writes rows (or columns), in their order, as one or more Parquet files of a partition; returns the paths.
 
         An empty table still gets one file, so that readers find its columns.
         """

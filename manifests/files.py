@@ -55,13 +55,14 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def write_rows(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-    """Writes ``rows`` as one Parquet file in the given order, whole or not at all.
+def write_rows(path: Path, rows: list[dict[str, Any]] | pa.Table, schema: pa.Schema) -> None:
+    """Writes ``rows`` (or columns, for many of them) as one Parquet file in the given order, whole or not at all.
 
     Raises:
         pa.ArrowInvalid: a row does not fit the schema.
+        ValueError: the columns are not those of the schema.
     """
-    table = pa.Table.from_pylist(rows, schema=schema)
+    table = rows.cast(schema) if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows, schema=schema)
     with writing(path) as stream:
         pq.write_table(table, stream, compression="zstd", version="2.6", store_schema=True, row_group_size=65_536)
 
