@@ -1,168 +1,83 @@
-"""The fast path of DeepSeek Sparse Attention in plain torch: query chunks, the union of their sets, gradients without L x L tensors.
+"""The fast path of DeepSeek Sparse Attention in plain torch: query chunks, gathered sets, gradients without L x L tensors.
 
 Decided here:
-- Queries go in chunks. A chunk's scores [C, S] and rectified products [C, J, S] live only while the chunk is worked on. The keys any of its
-  queries selected are gathered once (neighbours select nearly the same ones) and the rest of the union is masked out; when the union is
-  most of what is visible, the slice is taken without gathering.
+- Queries go in chunks; a chunk's scores [C, S] live only while it is worked on. How its keys are laid out is `dsa_reading`'s choice.
 - The KL's gradient with respect to the indexer (softmax(I) - p on the selected set, times the number of groups: sum_g KL(p_g || q) has the
   gradient of G * KL(mean p_g || q)) is formed in the forward pass, where scores and probabilities are at hand; backward only scales it.
 - Backward keeps q, k, v, out and the selected sets [T, K] as int32, and recomputes the probabilities chunk by chunk.
 - Warm-up is the same loop without a selection and without gradients for q, k and v.
 
-Everything is deterministic on a CPU. Shapes: T queries, C queries of a chunk, S keys, U keys of a chunk's union, H query heads, G KV groups,
+Everything is deterministic on a CPU. Shapes: T queries, C queries of a chunk, S keys, Y keys a chunk reads, H query heads, G KV groups,
 R = H / G, D head dim, J indexer heads, E indexer head dim, K top_k.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from model.dsa_reading import Reading, Slice, read_selected
 from model.dsa_reference import SampleAttention
-from model.indexer import index_scores, indices_to_mask, mask_to_indices, top_k_mask
-
-# The union is gathered only when it is less than this share of the visible keys: a gather costs about as much as it saves above.
-GATHER_BELOW = 0.7
+from model.indexer import index_scores, top_k_indices
 
 
-@dataclass
-class _Keys:
-    """The keys a chunk reads: a slice [0, end) or gathered rows, and who reads which."""
-
-    rows_U: Tensor | None
-    end: int
-    hidden_CU: Tensor
-
-    def take(self, x_GSD: Tensor) -> Tensor:
-        """The union's rows of a [G, S, D] tensor."""
-        return x_GSD[:, : self.end] if self.rows_U is None else x_GSD.index_select(1, self.rows_U)
-
-    def add(self, into_GSD: Tensor, part_GUD: Tensor) -> None:
-        """Adds the union's rows back (indices are distinct: the order of additions is fixed)."""
-        if self.rows_U is None:
-            into_GSD[:, : self.end].add_(part_GUD)
-        else:
-            into_GSD.index_add_(1, self.rows_U, part_GUD)
-
-
-def _causal_hidden(start: int, stop: int, end: int, device: torch.device) -> Tensor:
-    """[C, end] bool: True where a key lies after the query; queries are positions start..stop-1."""
-    return torch.arange(end, device=device) > torch.arange(start, stop, device=device)[:, None]
-
-
-def _union(chosen_CS: Tensor) -> _Keys:
-    end = chosen_CS.shape[1]
-    rows_U = chosen_CS.any(dim=0).nonzero().squeeze(1)
-    if len(rows_U) >= GATHER_BELOW * end:
-        return _Keys(None, end, ~chosen_CS)
-    return _Keys(rows_U, end, ~chosen_CS.index_select(1, rows_U))
-
-
-def _probabilities(q_GXD: Tensor, k_GUD: Tensor, hidden_CU: Tensor) -> Tensor:
-    """Softmax over the chunk's keys, [G, R * C, U]; q carries the scale."""
-    logits = torch.bmm(q_GXD, k_GUD.transpose(1, 2))
-    groups, rows, keys = logits.shape
-    logits.view(groups, -1, *hidden_CU.shape).masked_fill_(hidden_CU, -torch.inf)
+def _probabilities(reading: Reading, q_BXD: Tensor, k_BYD: Tensor, groups: int) -> Tensor:
+    """Softmax over the keys a chunk reads, [B, X, Y]; q carries the scale."""
+    logits = torch.bmm(q_BXD, k_BYD.transpose(1, 2))
+    if reading.bias_CY is not None:
+        reading.heads(logits, groups).add_(reading.bias_CY)
     return logits.softmax(dim=-1)
 
 
-def _grouped(x_CHD: Tensor, groups: int) -> Tensor:
-    """[C, H, D] -> [G, R * C, D]: the query heads of a group under one another."""
-    queries, heads, dim = x_CHD.shape
-    return x_CHD.view(queries, groups, heads // groups, dim).permute(1, 2, 0, 3).reshape(groups, -1, dim)
+def _chunks(queries: int, keys: int, chunk: int) -> list[tuple[slice, int]]:
+    """(queries, number of keys the last of them sees) of each chunk."""
+    starts = range(0, queries, chunk)
+    return [(slice(s, min(s + chunk, queries)), keys - queries + min(s + chunk, queries)) for s in starts]
 
 
-def _ungrouped(x_GXD: Tensor, queries: int) -> Tensor:
-    """The inverse of `_grouped`: [C, H, D]."""
-    groups, _, dim = x_GXD.shape
-    return x_GXD.view(groups, -1, queries, dim).permute(2, 0, 1, 3).reshape(queries, -1, dim)
-
-
-class _IndexerGradient:
-    """Accumulates the KL and its gradient with respect to the indexer's queries, keys and gates."""
+class _IndexerLoss:
+    """Sums the KL of the chunks and, if asked, its gradient with respect to the indexer's queries, keys and gates."""
 
     def __init__(self, q_TJE: Tensor, k_SE: Tensor, w_TJ: Tensor, *, with_gradient: bool) -> None:
         self.q, self.k, self.w = q_TJE, k_SE, w_TJ
         self.total = q_TJE.new_zeros(())
-        self.gradients = (torch.zeros_like(q_TJE), torch.zeros_like(k_SE), torch.zeros_like(w_TJ)) if with_gradient else None
+        self.gradients = (torch.empty_like(q_TJE), torch.zeros_like(k_SE), torch.empty_like(w_TJ)) if with_gradient else None
 
-    def add(self, queries: slice, p_GRCU: Tensor, scores_CS: Tensor, products_CJS: Tensor, keys: _Keys) -> None:
-        target_GCU = p_GRCU.mean(1)
-        groups = target_GCU.shape[0]
-        if keys.rows_U is None:
-            scores_CU, products_CJU = scores_CS, products_CJS
-        else:
-            scores_CU, products_CJU = scores_CS.index_select(1, keys.rows_U), products_CJS.index_select(2, keys.rows_U)
-        log_q_CU = scores_CU.masked_fill(keys.hidden_CU, -torch.inf).log_softmax(dim=-1)
-        mean_CU = target_GCU.sum(0)
-        entropy = torch.special.xlogy(target_GCU, target_GCU).sum()
-        self.total += entropy - (mean_CU * log_q_CU.masked_fill(keys.hidden_CU, 0.0)).sum()
+    def add(self, reading: Reading, queries: slice, p_GRCY: Tensor) -> None:
+        q_BXE, k_BYE = reading.pack(self.q[queries], 1), reading.take(self.k.unsqueeze(0))
+        products_BXY = torch.bmm(q_BXE, k_BYE.transpose(1, 2)).relu_()
+        products_JCY = reading.heads(products_BXY, 1).squeeze(0)
+        w_JC1 = self.w[queries].T.unsqueeze(-1)
+        scores_CY = (products_JCY * w_JC1).sum(0)
+        if reading.bias_CY is not None:
+            scores_CY += reading.bias_CY
+        log_q_CY = scores_CY.log_softmax(dim=-1)
+        target_GCY = p_GRCY.mean(1)
+        sum_CY = target_GCY.sum(0)
+        # 0 * log 0 counts as 0: clamping keeps both factors finite.
+        tiny = torch.finfo(target_GCY.dtype).tiny
+        self.total += (target_GCY * target_GCY.clamp_min(tiny).log_()).sum()
+        self.total -= (sum_CY * log_q_CY.clamp_min(torch.finfo(log_q_CY.dtype).min)).sum()
         if self.gradients is None:
             return
         into_q, into_k, into_w = self.gradients
-        slope_CU = log_q_CU.exp_().mul_(groups).sub_(mean_CU)
-        into_w[queries] = torch.bmm(products_CJU, slope_CU.unsqueeze(2)).squeeze(2)
-        slope_CJU = (products_CJU > 0) * slope_CU.unsqueeze(1)
-        slope_XU = slope_CJU.mul_(self.w[queries].unsqueeze(2)).flatten(0, 1)
-        k_UE = self.k[: keys.end] if keys.rows_U is None else self.k.index_select(0, keys.rows_U)
-        into_q[queries] = (slope_XU @ k_UE).view_as(self.q[queries])
-        part_UE = slope_XU.T @ self.q[queries].flatten(0, 1)
-        keys.add(into_k.unsqueeze(0), part_UE.unsqueeze(0))
+        slope_CY = log_q_CY.exp_().mul_(target_GCY.shape[0]).sub_(sum_CY)
+        into_w[queries] = (products_JCY * slope_CY).sum(-1).T
+        # products > 0 selects where the ReLU let through; the result overwrites the products in their own layout.
+        products_JCY.sign_().mul_(slope_CY).mul_(w_JC1)
+        into_q[queries] = reading.unpack(torch.bmm(products_BXY, k_BYE), 1)
+        reading.add(into_k.unsqueeze(0), torch.bmm(products_BXY.transpose(1, 2), q_BXE))
 
 
-def _forward(
-    q_THD: Tensor,
-    k_GSD: Tensor,
-    v_GSD: Tensor,
-    index_q: Tensor,
-    index_k: Tensor,
-    index_w: Tensor,
-    *,
-    top_k: int | None,
-    chunk: int,
-    indexer: _IndexerGradient | None,
-) -> tuple[Tensor, Tensor | None]:
-    """Output [T, H, D] and the selected sets [T, K] (None in warm-up); the KL goes into `indexer`."""
-    total, past = q_THD.shape[0], k_GSD.shape[1] - q_THD.shape[0]
-    groups, scale = k_GSD.shape[0], q_THD.shape[-1] ** -0.5
-    out_THD = torch.empty_like(q_THD)
-    selected = None
-    if top_k is not None:
-        selected = torch.empty(total, min(top_k, k_GSD.shape[1]), dtype=torch.int32, device=q_THD.device)
-    for start in range(0, total, chunk):
-        queries = slice(start, min(start + chunk, total))
-        end = past + queries.stop
-        hidden_CS = _causal_hidden(past + start, end, end, q_THD.device)
-        selecting = selected is not None and top_k is not None and end > top_k
-        if selecting or indexer is not None:
-            scores_CS, products_CJS = index_scores(index_q[queries], index_k[:end], index_w[queries])
-        if selecting and top_k is not None:
-            # Only the chunk's own positions can lie in a query's future.
-            scores_CS[:, past + start :].masked_fill_(hidden_CS[:, past + start :], -torch.inf)
-            keys = _union(top_k_mask(scores_CS, top_k))
-        else:
-            keys = _Keys(None, end, hidden_CS)
-        if selected is not None:
-            chosen = ~hidden_CS if not selecting else _full_mask(keys)
-            selected[queries] = mask_to_indices(chosen, selected.shape[1])
-        p_GXU = _probabilities(_grouped(q_THD[queries], groups) * scale, keys.take(k_GSD), keys.hidden_CU)
-        out_THD[queries] = _ungrouped(torch.bmm(p_GXU, keys.take(v_GSD)), queries.stop - start)
-        if indexer is not None:
-            p_GRCU = p_GXU.view(groups, -1, *keys.hidden_CU.shape)
-            indexer.add(queries, p_GRCU, scores_CS, products_CJS, keys)
-    return out_THD, selected
-
-
-def _full_mask(keys: _Keys) -> Tensor:
-    chosen_CU = ~keys.hidden_CU
-    if keys.rows_U is None:
-        return chosen_CU
-    mask = torch.zeros(chosen_CU.shape[0], keys.end, dtype=torch.bool, device=chosen_CU.device)
-    mask[:, keys.rows_U] = chosen_CU
-    return mask
+def _select(index_q: Tensor, index_k: Tensor, index_w: Tensor, queries: slice, end: int, top_k: int) -> Tensor:
+    """The sets of a chunk's queries: [C, K] int64, ascending, padded with `end`."""
+    scores_CS = index_scores(index_q[queries], index_k[:end], index_w[queries])
+    size = queries.stop - queries.start
+    # Only the chunk's own positions can lie in one of its queries' future.
+    scores_CS[:, end - size :] += scores_CS.new_full((size, size), -torch.inf).triu_(1)
+    return top_k_indices(scores_CS, top_k)
 
 
 class _SparseAttention(torch.autograd.Function):
@@ -173,17 +88,36 @@ class _SparseAttention(torch.autograd.Function):
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, iq: Tensor, ik: Tensor, iw: Tensor, top_k: int | None, chunk: int, with_kl: bool
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         k_GSD, v_GSD = k.transpose(0, 1).contiguous(), v.transpose(0, 1).contiguous()
-        trains_indexer = any(ctx.needs_input_grad[3:6])
-        indexer = _IndexerGradient(iq, ik, iw, with_gradient=trains_indexer) if with_kl else None
-        out, selected = _forward(q, k_GSD, v_GSD, iq, ik, iw, top_k=top_k, chunk=chunk, indexer=indexer)
+        groups, keys, dim = k_GSD.shape
+        scaled_THD = q * dim**-0.5
+        loss = _IndexerLoss(iq, ik, iw, with_gradient=any(ctx.needs_input_grad[3:6])) if with_kl else None
+        out_THD = torch.empty_like(q)
+        selected = None
+        if top_k is not None:
+            selected = torch.full((len(q), min(top_k, keys)), -1, dtype=torch.int32, device=q.device)
+        for queries, end in _chunks(len(q), keys, chunk):
+            reading: Reading
+            if top_k is None or selected is None or end <= top_k:
+                reading = Slice(queries.stop - queries.start, end, q)
+                if selected is not None:
+                    everything = torch.arange(end, device=q.device, dtype=torch.int32)
+                    selected[queries, :end] = everything.where(reading.bias_CY == 0, -1)
+            else:
+                chosen_CK = _select(iq, ik, iw, queries, end, top_k)
+                selected[queries] = chosen_CK.where(chosen_CK < end, -1).to(torch.int32)
+                reading = read_selected(chosen_CK, end, q)
+            p_BXY = _probabilities(reading, reading.pack(scaled_THD[queries], groups), reading.take(k_GSD), groups)
+            out_THD[queries] = reading.unpack(torch.bmm(p_BXY, reading.take(v_GSD)), groups)
+            if loss is not None:
+                loss.add(reading, queries, reading.heads(p_BXY, groups))
         ctx.chunk = chunk
-        ctx.indexer_gradients = indexer.gradients if indexer is not None else None
+        ctx.indexer_gradients = loss.gradients if loss is not None else None
         if selected is None:
-            ctx.mark_non_differentiable(out)
+            ctx.mark_non_differentiable(out_THD)
         else:
             ctx.mark_non_differentiable(selected)
-            ctx.save_for_backward(q, k_GSD, v_GSD, out, selected)
-        return out, indexer.total if indexer is not None else q.new_zeros(()), selected
+            ctx.save_for_backward(scaled_THD, k_GSD, v_GSD, out_THD, selected)
+        return out_THD, loss.total if loss is not None else q.new_zeros(()), selected
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -198,27 +132,27 @@ class _SparseAttention(torch.autograd.Function):
 
 
 def _backward(
-    grad_THD: Tensor, q_THD: Tensor, k_GSD: Tensor, v_GSD: Tensor, out_THD: Tensor, selected_TK: Tensor, *, chunk: int
+    grad_THD: Tensor, scaled_THD: Tensor, k_GSD: Tensor, v_GSD: Tensor, out_THD: Tensor, selected_TK: Tensor, *, chunk: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    total, past = q_THD.shape[0], k_GSD.shape[1] - q_THD.shape[0]
-    groups, scale, top_k = k_GSD.shape[0], q_THD.shape[-1] ** -0.5, selected_TK.shape[1]
-    into_q, into_k, into_v = torch.empty_like(q_THD), torch.zeros_like(k_GSD), torch.zeros_like(v_GSD)
-    for start in range(0, total, chunk):
-        queries = slice(start, min(start + chunk, total))
-        end = past + queries.stop
-        if end <= top_k:
-            keys = _Keys(None, end, _causal_hidden(past + start, end, end, q_THD.device))
+    groups, keys, dim = k_GSD.shape
+    into_q, into_k, into_v = torch.empty_like(scaled_THD), torch.zeros_like(k_GSD), torch.zeros_like(v_GSD)
+    offset_TH1 = (grad_THD * out_THD).sum(-1, keepdim=True)
+    for queries, end in _chunks(len(scaled_THD), keys, chunk):
+        reading: Reading
+        if end <= selected_TK.shape[1]:
+            reading = Slice(queries.stop - queries.start, end, scaled_THD)
         else:
-            keys = _union(indices_to_mask(selected_TK[queries], end))
-        q_GXD, grad_GXD = _grouped(q_THD[queries], groups) * scale, _grouped(grad_THD[queries], groups)
-        k_GUD = keys.take(k_GSD)
-        p_GXU = _probabilities(q_GXD, k_GUD, keys.hidden_CU)
-        keys.add(into_v, torch.bmm(p_GXU.transpose(1, 2), grad_GXD))
-        offset_GX1 = (grad_GXD * _grouped(out_THD[queries], groups)).sum(-1, keepdim=True)
-        slope_GXU = torch.bmm(grad_GXD, keys.take(v_GSD).transpose(1, 2)).sub_(offset_GX1).mul_(p_GXU)
-        into_q[queries] = _ungrouped(torch.bmm(slope_GXU, k_GUD), queries.stop - start).mul_(scale)
-        keys.add(into_k, torch.bmm(slope_GXU.transpose(1, 2), q_GXD))
-    return into_q, into_k.transpose(0, 1), into_v.transpose(0, 1)
+            chosen_CK = selected_TK[queries].long()
+            reading = read_selected(chosen_CK.masked_fill(chosen_CK < 0, end), end, scaled_THD)
+        q_BXD, grad_BXD = reading.pack(scaled_THD[queries], groups), reading.pack(grad_THD[queries], groups)
+        k_BYD = reading.take(k_GSD)
+        p_BXY = _probabilities(reading, q_BXD, k_BYD, groups)
+        reading.add(into_v, torch.bmm(p_BXY.transpose(1, 2), grad_BXD))
+        slope_BXY = torch.bmm(grad_BXD, reading.take(v_GSD).transpose(1, 2))
+        slope_BXY.sub_(reading.pack(offset_TH1[queries], groups)).mul_(p_BXY)
+        into_q[queries] = reading.unpack(torch.bmm(slope_BXY, k_BYD), groups)
+        reading.add(into_k, torch.bmm(slope_BXY.transpose(1, 2), q_BXD))
+    return into_q.mul_(dim**-0.5), into_k.transpose(0, 1), into_v.transpose(0, 1)
 
 
 def sparse_attention(
@@ -260,20 +194,15 @@ def covered_mass(
 ) -> Tensor:
     """Share of each query's dense attention probability (mean over heads) that lies on its selected set: [T] float32."""
     wide = torch.promote_types(q_THD.dtype, torch.float32)
-    q_THD, k_SGD, index_q_TJE, index_k_SE, index_w_TJ = (
-        x.to(wide) for x in (q_THD, k_SGD, index_q_TJE, index_k_SE, index_w_TJ)
-    )
-    total, past = q_THD.shape[0], k_SGD.shape[0] - q_THD.shape[0]
-    k_GSD, covered = k_SGD.transpose(0, 1).contiguous(), q_THD.new_ones(total)
-    for start in range(0, total, chunk):
-        queries = slice(start, min(start + chunk, total))
-        end = past + queries.stop
+    q, k, iq, ik, iw = (x.to(wide) for x in (q_THD, k_SGD, index_q_TJE, index_k_SE, index_w_TJ))
+    k_GSD, covered_T = k.transpose(0, 1).contiguous(), q.new_ones(len(q))
+    groups, keys, dim = k_GSD.shape
+    for queries, end in _chunks(len(q), keys, chunk):
         if end <= top_k:
             continue
-        hidden_CS = _causal_hidden(past + start, end, end, q_THD.device)
-        scores_CS, _ = index_scores(index_q_TJE[queries], index_k_SE[:end], index_w_TJ[queries])
-        chosen_CS = top_k_mask(scores_CS.masked_fill_(hidden_CS, -torch.inf), top_k)
-        q_GXD = _grouped(q_THD[queries], k_GSD.shape[0]) * q_THD.shape[-1] ** -0.5
-        p_GXU = _probabilities(q_GXD, k_GSD[:, :end], hidden_CS)
-        covered[queries] = (p_GXU.view(-1, *chosen_CS.shape).mean(0) * chosen_CS).sum(-1)
-    return covered.float()
+        reading = Slice(queries.stop - queries.start, end, q)
+        p_BXY = _probabilities(reading, reading.pack(q[queries] * dim**-0.5, groups), k_GSD[:, :end], groups)
+        p_CY = reading.heads(p_BXY, groups).mean((0, 1))
+        chosen_CK = _select(iq, ik, iw, queries, end, top_k)
+        covered_T[queries] = torch.nn.functional.pad(p_CY, (0, 1)).gather(1, chosen_CK).sum(-1)
+    return covered_T.float()

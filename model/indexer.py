@@ -49,18 +49,14 @@ class Indexer(nn.Module):
         return rotate(q_TJD, *tables), k_TD, w_TJ * self.head_dim**-0.5
 
 
-def index_scores(q_TJD: Tensor, k_SD: Tensor, w_TJ: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores, and the rectified products they are made of (their gradient needs them).
-
-    Returns:
-        I [T, S], ReLU(q . k) [T, J, S].
-    """
+def index_scores(q_TJD: Tensor, k_SD: Tensor, w_TJ: Tensor) -> Tensor:
+    """I [T, S] of all keys, visible or not."""
     queries, heads, dim = q_TJD.shape
     rectified_TJS = torch.mm(q_TJD.reshape(queries * heads, dim), k_SD.T).relu_().view(queries, heads, -1)
-    return torch.bmm(w_TJ.unsqueeze(1), rectified_TJS).squeeze(1), rectified_TJS
+    return torch.bmm(w_TJ.unsqueeze(1), rectified_TJS).squeeze(1)
 
 
-def top_k_mask(scores_TS: Tensor, k: int) -> Tensor:
+def top_k_indices(scores_TS: Tensor, k: int) -> Tensor:
     """The deterministic selection.
 
     Args:
@@ -68,33 +64,46 @@ def top_k_mask(scores_TS: Tensor, k: int) -> Tensor:
         k: how many to select in each row.
 
     Returns:
-        [T, S] bool: exactly min(k, visible) True in each row; equal scores: lower index first.
+        [T, min(k, S)] int64 key indices, ascending, padded at the end with S where fewer than k are visible.
+        Equal scores: lower index first.
     """
-    visible_TS = scores_TS > -torch.inf
-    if k >= scores_TS.shape[1]:
-        return visible_TS
-    kth_T1 = scores_TS.topk(k, dim=-1, sorted=False).values.amin(dim=-1, keepdim=True)
-    mask_TS = (scores_TS >= kth_T1).logical_and_(visible_TS)
-    crowded = (mask_TS.sum(dim=-1) > k).nonzero().squeeze(1)
+    size = scores_TS.shape[1]
+    if k >= size:
+        everything = torch.arange(size, device=scores_TS.device).expand_as(scores_TS)
+        return everything.masked_fill(scores_TS == -torch.inf, size).sort(dim=-1).values
+    # One more than k: if it equals the k-th, equal scores straddle the border and torch's choice among them is arbitrary.
+    values_TX, indices_TX = _largest(scores_TS, k + 1)
+    kth_T, next_T = values_TX[:, k - 1], values_TX[:, k]
+    chosen_TK = indices_TX[:, :k].masked_fill(values_TX[:, :k] == -torch.inf, size)
+    crowded = ((kth_T == next_T) & (next_T > -torch.inf)).nonzero().squeeze(1)
     if len(crowded):
-        rows, kth = scores_TS[crowded], kth_T1[crowded]
+        rows, kth = scores_TS[crowded], kth_T[crowded, None]
         above, level = rows > kth, rows == kth
         room = k - above.sum(dim=-1, keepdim=True)
-        mask_TS[crowded] = above | (level & (level.cumsum(dim=-1) <= room))
-    return mask_TS
+        mask = above | (level & (level.cumsum(dim=-1) <= room))
+        chosen_TK[crowded] = mask.nonzero()[:, 1].view(-1, k)
+    return chosen_TK.sort(dim=-1).values
 
 
-def mask_to_indices(mask_TS: Tensor, k: int) -> Tensor:
-    """[T, S] bool with at most k True a row -> [T, k] int32 of ascending indices, padded with -1."""
-    counts_T = mask_TS.sum(dim=-1)
-    indices = torch.full((mask_TS.shape[0], k), -1, dtype=torch.int32, device=mask_TS.device)
-    slots = torch.arange(k, device=mask_TS.device)
-    indices[slots < counts_T[:, None]] = mask_TS.nonzero()[:, 1].to(torch.int32)
-    return indices
+# Scores are first thinned to the blocks that can hold a winner when that leaves at most this share of them.
+_BLOCK, _THIN_BELOW = 32, 0.5
 
 
-def indices_to_mask(indices_TK: Tensor, size: int) -> Tensor:
-    """The inverse of `mask_to_indices`: [T, size] bool."""
-    mask = torch.zeros(indices_TK.shape[0], size + 1, dtype=torch.bool, device=indices_TK.device)
-    mask.scatter_(1, indices_TK.long().remainder(size + 1), True)
-    return mask[:, :size]
+def _largest(scores_TS: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row in descending order, any choice among equals.
+
+    The k largest elements lie in the k blocks with the largest maxima, so only those are searched.
+    """
+    rows, size = scores_TS.shape
+    blocks = size // _BLOCK
+    if k * _BLOCK > _THIN_BELOW * size or blocks <= k:
+        return scores_TS.topk(k, dim=-1)
+    cut = blocks * _BLOCK
+    blocked_TBX = scores_TS[:, :cut].view(rows, blocks, _BLOCK) if cut == size else scores_TS[:, :cut].reshape(rows, blocks, _BLOCK)
+    best_TK = blocked_TBX.amax(dim=-1).topk(k, dim=-1, sorted=False).indices
+    columns_TX = (best_TK.unsqueeze(-1) * _BLOCK + torch.arange(_BLOCK, device=best_TK.device)).flatten(1)
+    if cut < size:
+        tail = torch.arange(cut, size, device=best_TK.device).expand(rows, -1)
+        columns_TX = torch.cat((columns_TX, tail), dim=1)
+    values_TK, at_TK = scores_TS.gather(1, columns_TX).topk(k, dim=-1)
+    return values_TK, columns_TX.gather(1, at_TK)
