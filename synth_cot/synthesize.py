@@ -11,6 +11,7 @@ cached between runs: a killed run leaves no record, and the next one writes the 
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -19,7 +20,6 @@ from typing import Any
 
 from manifests.catalog import Catalog
 from manifests.corpus import Corpus
-from manifests.files import remove_leftovers
 from manifests.fingerprint import code_fingerprint, value_id
 from manifests.progress import Progress, silent
 from manifests.recipe import Recipe
@@ -86,19 +86,20 @@ def synthesize(corpus_folder: Path, recipe: Recipe, *, progress: Progress = sile
         return SynthResult(counts=record.counts, unchanged=True, digest=record.digest, seconds=time.monotonic() - begun)
     corpus.begin(STEP)
     owned = [corpus.table(table, origin=STEP) for table in _TABLES]
-    for folder in owned:
-        remove_leftovers(folder)
+    for folder in owned:  # what a killed run left is never read, nor taken for this run's
+        shutil.rmtree(folder, ignore_errors=True)
     known = read_known(corpus_folder, recipe, progress)
     worker = Worker(recipe, Programmatic(), read_stored_sizes(corpus_folder), mark)
     total, sources = Outcome(), []
     seen: dict[str, str] = {}
+    owners: dict[str, str] = {}
     for done, one in enumerate(known):
         progress("synthesize", done, len(known), one.source.source)
         if one.source.source_id in seen:
             total.asked += 1
             total.dropped.append(_repeated(one, seen[one.source.source_id]))
             continue
-        outcome = worker.work(one)
+        outcome = _without_copies(worker.work(one), one, owners)
         total.asked += outcome.asked
         total.samples += outcome.samples
         total.lineage += outcome.lineage
@@ -107,7 +108,6 @@ def synthesize(corpus_folder: Path, recipe: Recipe, *, progress: Progress = sile
             seen[one.source.source_id] = one.source.source
             sources.append(source_row(one, len(outcome.samples)))
     progress("synthesize", len(known), len(known))
-    _drop_copies(total, {one.source.source_id: one.source.source for one in known})
     counts = _counts(total)
     written = _write(corpus, recipe, total, sources)
     record = corpus.commit(STEP, mark, counts, written, owned)
@@ -142,7 +142,8 @@ def _page_texts(catalog: Catalog) -> dict[str, dict[int, str]]:
         ), parts AS (
             SELECT sample_id, m, unnest(turn.parts) AS part, generate_subscripts(turn.parts, 1) AS p FROM turns
         ), pages AS (
-            SELECT part.origin.source_id AS source_id, part.origin.page AS page, string_agg(part.text, '' ORDER BY m, p) AS words
+            SELECT part.origin.source_id AS source_id, part.origin.page AS page,
+                   string_agg(part.text, '' ORDER BY m, p) AS words
             FROM parts WHERE part.kind = 'text' AND part.origin.page IS NOT NULL
             GROUP BY sample_id, part.origin.source_id, part.origin.page
         )
@@ -159,28 +160,25 @@ def _repeated(known: Known, first: str) -> dict[str, Any]:
     return dropped_row(known, Rejection(ask=Ask(task=task), reason="duplicate_problem", detail=f"the same problem as {first}"))
 
 
-def _drop_copies(total: Outcome, names: dict[str, str]) -> None:
-    """Two sources may show one picture and so give one sample: the one of the smallest source stays."""
-    kept: dict[str, dict[str, Any]] = {}
-    for row in sorted(total.samples, key=lambda row: (row["sample_id"], row["source_ids"])):
-        if row["sample_id"] not in kept:
-            kept[row["sample_id"]] = row
-            continue
-        mine, first = row["source_ids"][0], kept[row["sample_id"]]["source_ids"][0]
-        total.dropped.append(
-            {
-                "source": names[mine], "source_id": mine, "sample_id": row["sample_id"], "task": row["task"], "stage": "duplicates",
-                "reason": "duplicate_sample", "detail": f"{names[first]} gives the same sample",
-            }
-        )  # fmt: skip
-    if len(kept) < len(total.samples):
-        owners = {sample_id: row["source_ids"] for sample_id, row in kept.items()}
-        total.lineage = [
-            row for row in total.lineage if row["source_id"] is None or row["source_id"] in owners[row["sample_id"]]
-        ]
-        unique = {(row["sample_id"], row["message"], row["part"], row["frame"]): row for row in mine}
-        total.lineage = list(unique.values())
-    total.samples = list(kept.values())
+def _without_copies(outcome: Outcome, known: Known, owners: dict[str, str]) -> Outcome:
+    """Two sources may show one picture and so give one sample: it stays with the first, in the order of identifiers."""
+    copies = {row["sample_id"]: row["task"] for row in outcome.samples if row["sample_id"] in owners}
+    dropped = [
+        dropped_row(
+            known,
+            Rejection(ask=Ask(task=task), reason="duplicate_sample", detail=f"{owners[sample_id]} gives the same sample"),
+            sample_id,
+        )
+        for sample_id, task in copies.items()
+    ]
+    kept = [row for row in outcome.samples if row["sample_id"] not in copies]
+    owners.update((row["sample_id"], known.source.source) for row in kept)
+    return Outcome(
+        samples=kept,
+        lineage=[row for row in outcome.lineage if row["sample_id"] not in copies],
+        dropped=outcome.dropped + dropped,
+        asked=outcome.asked,
+    )
 
 
 def _counts(total: Outcome) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from synth_cot import samples
 from synth_cot.checks.process import check_process, evidence_json
 from synth_cot.checks.query import check_query
 from synth_cot.checks.response import check_response
-from synth_cot.known import Known, Subject
+from synth_cot.known import Known, Problem, Subject
 from synth_cot.question import Ask, Family, Rejection
 from synth_cot.questions import families
 from synth_cot.teachers.teacher import Teacher
@@ -58,7 +58,9 @@ class Worker:
         return outcome
 
     def _ask(self, family: Family, subject: Subject, known: Known, outcome: Outcome, taken: set[str]) -> None:
-        seed, limit = self.recipe.synth.seed, self.recipe.synth.questions_per_item
+        seed = self.recipe.synth.seed
+        # A problem is one question; how many are asked of a generator is `SynthSpec.stem_problems`.
+        limit = 1 if isinstance(subject, Problem) else self.recipe.synth.questions_per_item
         asks = sorted(family.candidates(subject), key=lambda ask: unit_hash(seed, known.source.source_id, canonical_json(ask)))
         kept: Counter[str] = Counter()
         for ask in asks:
@@ -115,12 +117,12 @@ class Worker:
 _STAGES = {"duplicate_sample": "duplicates", "duplicate_problem": "duplicates", "over_context": "bucket"}
 
 
-def dropped_row(known: Known, rejection: Rejection) -> dict[str, Any]:
-    """The row of `manifests.schemas.DROPPED` for a question that gave no sample."""
+def dropped_row(known: Known, rejection: Rejection, sample_id: str | None = None) -> dict[str, Any]:
+    """The row of `manifests.schemas.DROPPED` for a question that gave no sample, or none of its own."""
     return {
         "source": known.source.source,
         "source_id": known.source.source_id,
-        "sample_id": None,
+        "sample_id": sample_id,
         "task": rejection.ask.task,
         "stage": _STAGES.get(rejection.reason, "verify"),
         "reason": rejection.reason,

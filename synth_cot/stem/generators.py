@@ -77,6 +77,8 @@ def problems(generator: str, seed: int, count: int, heldout_share: float) -> lis
         count: how many.
         heldout_share: the share of problems on the held-out side, by hash of the problem.
     """
+    if count == 0:
+        return []
     import reasoning_gym
 
     start = int(unit_hash(seed, generator) * 2**31)

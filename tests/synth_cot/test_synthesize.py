@@ -1,0 +1,258 @@
+"""The step as a whole: every sample is right, costs what it says, stands on its source's side, and is the same each time."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import curated
+import pytest
+from conftest import Made
+
+from curriculum.recipes import keye_vl_2
+from manifests.check import check
+from manifests.corpus import Corpus
+from manifests.errors import UsageError
+from manifests.rendering import render
+from manifests.sample import Sample, messages_from_rows
+from manifests.tokenizer import load_tokenizer
+from synth_cot import synthesize
+from synth_cot.verifiers.answer_format import parse
+
+PAYLOADS: dict[str, Any] = {curated.value_id(name): payload for name, _, payload in curated.ANNOTATIONS}
+
+
+def samples(made: Made) -> list[dict[str, Any]]:
+    return made.rows("SELECT * FROM samples WHERE origin = 'synthesize' ORDER BY sample_id")
+
+
+def answer_to(ask: dict[str, Any], payload: Any) -> Any:
+    """The right answer to an ask, worked out by this test alone."""
+    task, ids, value = ask["task"].removeprefix("reason."), ask["ids"], ask["value"]
+    if task == "document.page":
+        return [str(number) for number, line in enumerate(curated.LINES, start=1) if line == value]
+    if task.startswith("video"):
+        spans = [(scene["start"], scene["end"]) for scene in payload["scenes"]]
+        chosen = [spans[int(index)] for index in ids]
+        if task == "video.count":
+            return [str(len(payload["shots"]))]
+        if task == "video.interval":
+            shown = {
+                (0.0, 3.0): "[[0.0, 3.0]]",
+                (3.0, 4.25): "[[3.0, 4.3]]",
+                (4.25, 9.5): "[[4.3, 9.5]]",
+                (9.5, 12.0): "[[9.5, 12.0]]",
+            }
+            return [shown[chosen[0]]]
+        keys = {
+            "video.order": lambda span: span[0] if value == "first" else -span[0],
+            "video.duration": lambda span: span[0] - span[1],
+            "video.at": lambda span: abs(float(value) - (span[0] + span[1]) / 2),
+        }
+        return ["ABCD"[min(range(len(chosen)), key=lambda index: keys[task](chosen[index]))]]
+    screen = payload["steps"][int(ask["place"])] if ask["place"] else payload
+    elements = {one["id"]: one for one in screen["elements"]}
+    chosen = [elements[one] for one in ids]
+    if task == "gui.count":
+        return [str([one["role"] for one in screen["elements"]].count(value))]
+    if task == "gui.read":
+        return [chosen[0]["text"]]
+    if task == "gui.locate":
+        sides = [int(side / extent * 1000 + 0.5) for side, extent in zip(chosen[0]["box"], (320, 420) * 2, strict=True)]
+        return [str([sides])]
+    if task == "gui.order":
+        axis = int(value == "from top to bottom")
+        return [", ".join(one["text"] for one in sorted(chosen, key=lambda one: one["box"][axis]))]
+    assert task == "gui.compare"
+    measure = {
+        "larger": lambda b: (b[0] - b[2]) * (b[3] - b[1]), "further left": lambda b: b[0], "higher up": lambda b: b[1],
+    }[value]  # fmt: skip
+    return ["A" if measure(chosen[0]["box"]) < measure(chosen[1]["box"]) else "B"]
+
+
+def test_every_kept_answer_is_the_one_recomputed_from_the_annotation(made: Made) -> None:
+    checked = 0
+    for row in samples(made):
+        if row["task"].startswith("reason."):
+            response = parse(row["messages"][-1]["parts"][0]["text"])
+            assert response is not None
+            ask = json.loads(row["reasoning"]["evidence"])["ask"]
+            assert response.answer in answer_to(ask, PAYLOADS[row["source_ids"][0]]), ask
+            checked += 1
+    assert checked > 40
+
+
+def test_there_are_many_tasks_and_each_has_samples(made: Made) -> None:
+    tasks = made.result.counts["by_task"]
+    assert len(tasks) >= 12
+    assert sum(task.startswith("stem.") for task in tasks) >= 12
+    assert all(tasks.values())
+
+
+def test_asked_is_accepted_plus_rejected_and_each_reject_has_a_row(made: Made) -> None:
+    counts = made.result.counts
+    assert counts["asked"] == counts["accepted"] + sum(counts["rejected"].values())
+    assert counts["accepted"] == len(samples(made))
+    dropped = made.rows("SELECT * FROM dropped")
+    assert len(dropped) == sum(counts["rejected"].values())
+    assert all(row["reason"] and row["detail"] and row["source_id"] for row in dropped)
+
+
+def test_thinking_is_kept_where_the_recipe_says_and_nowhere_else(made: Made) -> None:
+    for row in samples(made):
+        response = parse(row["messages"][-1]["parts"][0]["text"])
+        assert response is not None
+        asked_for = any(word in made.recipe.synth.think_tasks for word in row["task"].split("."))
+        assert (response.think is not None) == asked_for, row["task"]
+
+
+def test_a_sample_costs_what_it_says_and_names_who_vouches(made: Made) -> None:
+    tokenizer = load_tokenizer(made.recipe.tokenizer)
+    for row in samples(made):
+        messages = messages_from_rows(row["messages"])
+        cost = render(messages, tokenizer, made.recipe.visual).cost
+        assert (cost.text, cost.visual, cost.total) == (row["text_tokens"], row["visual_tokens"], row["total_tokens"])
+        assert row["context_bucket"] == made.recipe.buckets.context(cost.total)
+        same = Sample(task=row["task"], capabilities=(), messages=messages, licence="")
+        assert row["sample_id"] == same.sample_id
+        assert row["source_ids"] == list(same.source_ids)
+        reasoning = row["reasoning"]
+        assert (reasoning["teacher"], reasoning["score"], reasoning["cost_usd"]) == ("programmatic/1", 1.0, 0.0)
+        assert reasoning["verifier_version"]
+        assert reasoning["truth"]
+
+
+def test_the_corpus_passes_its_own_check(made: Made) -> None:
+    wrong = {finding.promise: finding.problems for finding in check(made.corpus.folder) if not finding.holds}
+    wrong.pop("every media reference is readable and true", None)  # the pictures of this corpus are only named
+    assert wrong == {}
+
+
+def test_samples_stand_on_their_source_s_side(made: Made) -> None:
+    sides = {row["source_id"]: row["split"] for row in made.rows("SELECT source_id, split FROM sources")}
+    rows = samples(made)
+    assert all({sides[source] for source in row["source_ids"]} == {row["split"]} for row in rows)
+    login = curated.value_id("login.gui")
+    assert {row["split"] for row in rows if login in row["source_ids"]} == {"heldout"}
+    questions = made.rows("SELECT DISTINCT split, messages[1].parts[-1].text AS words FROM samples WHERE task LIKE 'stem.%'")
+    assert len({row["words"] for row in questions}) == len(questions), "no problem stands on both sides"
+
+
+def test_evidence_is_in_the_lineage_of_the_answer(made: Made) -> None:
+    rows = made.rows(
+        "SELECT s.task, l.start_s, l.end_s, l.page, l.box, s.reasoning.evidence AS evidence FROM samples s "
+        "JOIN lineage l USING (sample_id) WHERE s.origin = 'synthesize' AND l.message = 1"
+    )
+    for row in rows:
+        evidence = json.loads(row["evidence"])
+        assert (row["box"] is not None) == bool(evidence["boxes"]) == row["task"].startswith("reason.gui")
+        assert (row["start_s"] is not None) == bool(evidence["intervals"]) == row["task"].startswith("reason.video")
+        assert (row["page"] is not None) == bool(evidence["pages"]) == row["task"].startswith("reason.document")
+
+
+def test_frames_carry_their_moment(made: Made) -> None:
+    rows = made.rows(
+        "SELECT l.* FROM lineage l JOIN samples s USING (sample_id) WHERE s.task LIKE 'reason.video%' AND frame IS NOT NULL"
+    )
+    moments = {media_id: float(point) for point, media_id in curated.VIDEO["frames"]}  # type: ignore[attr-defined]
+    assert rows
+    assert all(row["start_s"] == row["end_s"] == moments[row["media_id"]] for row in rows)
+
+
+def test_two_runs_give_the_same_bytes_and_a_third_does_nothing(tmp_path: Path, made: Made) -> None:
+    curated.build(tmp_path / "corpus", made.recipe, heldout=("login.gui",))
+    result = synthesize(tmp_path / "corpus", made.recipe)
+    assert Corpus(tmp_path / "corpus").digest() == made.corpus.digest()
+    assert result.digest == made.result.digest
+    before = {path: path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*"))}
+    again = synthesize(tmp_path / "corpus", made.recipe)
+    assert again.unchanged
+    assert (again.counts, again.digest) == (result.counts, result.digest)
+    assert {path: path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*"))} == before
+
+
+def test_a_lost_file_is_made_again(tmp_path: Path, made: Made) -> None:
+    corpus = curated.build(tmp_path / "corpus", made.recipe, heldout=("login.gui",))
+    synthesize(corpus.folder, made.recipe)
+    next((corpus.folder / "lineage" / "origin=synthesize").glob("*.parquet")).unlink()
+    assert not synthesize(corpus.folder, made.recipe).unchanged
+    assert corpus.digest() == made.corpus.digest()
+
+
+def test_killed_at_any_moment_and_run_again_the_bytes_are_the_same(tmp_path: Path, made: Made) -> None:
+    corpus = curated.build(tmp_path / "corpus", made.recipe, heldout=("login.gui",))
+    # A stray file of an earlier run with other settings must not survive either.
+    stray = corpus.folder / "samples/origin=synthesize/context_bucket=256k/duration_bucket=2h/part-00000.parquet"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"stray")
+    code = (
+        "import os, signal, sys, curated; from pathlib import Path; from synth_cot import synthesize\n"
+        "left = int(sys.argv[2])\n"
+        "replace = Path.replace\n"
+        "def dying(self, target):\n"
+        "    global left\n"
+        "    if left == 0: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    left -= 1\n"
+        "    return replace(self, target)\n"
+        "Path.replace = dying\n"
+        "synthesize(Path(sys.argv[1]), curated.small_recipe())\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    for files_before_death in (0, 2, 4):
+        command = [sys.executable, "-c", code, str(corpus.folder), str(files_before_death)]
+        assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
+        assert corpus.record("synthesize") is None
+    synthesize(corpus.folder, made.recipe)
+    assert corpus.digest() == made.corpus.digest()
+
+
+def test_another_recipe_s_tokens_are_refused(made: Made) -> None:
+    with pytest.raises(UsageError, match="was counted with recipe 'laptop'"):
+        synthesize(made.corpus.folder, keye_vl_2())
+
+
+def test_a_folder_without_a_corpus_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no corpus"):
+        synthesize(tmp_path, curated.small_recipe())
+
+
+def test_no_problems_and_no_annotations_is_an_empty_step(tmp_path: Path) -> None:
+    recipe = curated.small_recipe(0)
+    corpus = curated.build(tmp_path / "corpus", recipe, [])
+    began = time.monotonic()
+    result = synthesize(corpus.folder, recipe)
+    assert (result.counts["asked"], result.counts["accepted"]) == (0, 0)
+    assert time.monotonic() - began < 20
+    assert synthesize(corpus.folder, recipe).unchanged
+
+
+def test_a_picture_shown_by_two_sources_gives_its_samples_once(tmp_path: Path) -> None:
+    recipe = curated.small_recipe(0)
+    twice = [("one", "gui", curated.LOGIN), ("two", "gui", curated.LOGIN)]
+    corpus = curated.build(tmp_path / "corpus", recipe, twice)
+    counts = synthesize(corpus.folder, recipe).counts
+    assert counts["rejected"]["duplicate_sample"] > 0
+    assert counts["asked"] == counts["accepted"] + sum(counts["rejected"].values())
+    finding = {one.promise: one.problems for one in check(corpus.folder)}
+    assert finding["lineage covers every sample"] == finding["a sample costs what it says"] == []
+    made = Made(corpus, recipe, synthesize(corpus.folder, recipe))
+    assert len({row["sample_id"] for row in samples(made)}) == len(samples(made))
+
+
+def test_a_sample_that_fits_no_bucket_is_dropped_with_its_size(tmp_path: Path) -> None:
+    recipe = curated.small_recipe(1)
+    tight = dataclasses.replace(recipe.buckets, context_32k=100, context_64k=150, context_256k=200)
+    recipe = dataclasses.replace(recipe, buckets=tight)
+    corpus = curated.build(tmp_path / "corpus", recipe)
+    made = Made(corpus, recipe, synthesize(corpus.folder, recipe))
+    lost = made.rows("SELECT * FROM dropped WHERE reason = 'over_context'")
+    assert lost
+    assert {row["stage"] for row in lost} == {"bucket"}
+    assert all(row["total_tokens"] <= 200 for row in samples(made))
