@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 
@@ -73,7 +74,7 @@ def check(folder: Path, *, progress: Progress = silent) -> list[Finding]:
         finding = Finding(promise=promise)
         try:
             function(catalog, recipe, finding)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, duckdb.Error) as error:
             finding.problem(f"could not be checked: {type(error).__name__}: {str(error).splitlines()[0]}")
         findings.append(finding)
     progress("check", len(checks), len(checks))
