@@ -1,15 +1,17 @@
 """The recipes: functions that return one whole `Recipe`. A variant calls another and changes what differs.
 
-Where the Keye-VL-2.0 report is silent (mixture weights, learning rates, batch sizes, where among the stages the DSA phases fall)
-the choice is ours and stands here as a plain field: dense attention up to 32K, then at the start of stage 2, where contexts
-outgrow what full attention can afford, the indexer's dense warm-up (DeepSeek-V3.2: learning rate 1e-3), and sparse attention
-from there on (7.3e-6 in the same source).
+Where the Keye-VL-2.0 report is silent (mixture weights, learning rates, batch sizes, where among the stages the DSA phases
+fall) the choice is ours and stands here as a plain field: dense attention up to 32K, then at the start of stage 2, where
+contexts outgrow what full attention can afford, the indexer's dense warm-up (DeepSeek-V3.2: learning rate 1e-3), and sparse
+attention from there on (7.3e-6 in the same source).
 """
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 
+from manifests.errors import UsageError
 from manifests.recipe import (
     BucketSpec,
     CurateSpec,
@@ -54,17 +56,24 @@ def keye_vl_2() -> Recipe:
         model=ModelSpec(preset="keye_vl_2_30b_a3b", top_k=2048),
         stages=(
             StageSpec(
-                number=0, name="projector alignment", context=8 * K, visual_budget=8 * K, tokens=4_000_000_000, sequences_per_step=512,
+                number=0, name="projector alignment", context=8 * K, visual_budget=8 * K,
+                tokens=4_000_000_000, sequences_per_step=512,
                 mixture=alignment,
-                phases=(PhaseSpec(name="align", attention="dense", trains="projector", learning_rate=1e-3, indexer_lambda=0.0),),
+                phases=(
+                    PhaseSpec(name="align", attention="dense", trains="projector", learning_rate=1e-3, indexer_lambda=0.0),
+                ),
             ),
             StageSpec(
-                number=1, name="multimodal 32K", context=32 * K, visual_budget=24 * K, tokens=1_000_000_000_000, sequences_per_step=512,
+                number=1, name="multimodal 32K", context=32 * K, visual_budget=24 * K,
+                tokens=1_000_000_000_000, sequences_per_step=512,
                 mixture=broad,
-                phases=(PhaseSpec(name="dense", attention="dense", trains="everything", learning_rate=1e-4, indexer_lambda=0.0),),
+                phases=(
+                    PhaseSpec(name="dense", attention="dense", trains="everything", learning_rate=1e-4, indexer_lambda=0.0),
+                ),
             ),
             StageSpec(
-                number=2, name="verifiable tasks 64K", context=64 * K, visual_budget=64 * K, tokens=2_000_000_000_000, sequences_per_step=256,
+                number=2, name="verifiable tasks 64K", context=64 * K, visual_budget=64 * K,
+                tokens=2_000_000_000_000, sequences_per_step=256,
                 mixture=verified,
                 phases=(
                     PhaseSpec(name="indexer warm-up", attention="warmup", trains="indexer", share=0.001, learning_rate=1e-3),
@@ -72,7 +81,8 @@ def keye_vl_2() -> Recipe:
                 ),
             ),
             StageSpec(
-                number=3, name="long context 256K", context=256 * K, visual_budget=180 * K, tokens=500_000_000_000, sequences_per_step=64,
+                number=3, name="long context 256K", context=256 * K, visual_budget=180 * K,
+                tokens=500_000_000_000, sequences_per_step=64,
                 mixture=long, long_share=0.5,
                 phases=(PhaseSpec(name="sparse", attention="sparse", trains="everything", learning_rate=7.3e-6),),
             ),
@@ -84,8 +94,9 @@ def keye_vl_2() -> Recipe:
 def laptop() -> Recipe:
     """The same shape at 1/32 of the context, with a model of a few million parameters: the whole road on two CPU cores.
 
-    Context and visual budgets, bucket edges and top-k are 1/32 of `keye_vl_2`'s; the buckets keep their published names. A frame
-    costs 4 to 32 tokens (112 x 56 px and up) instead of 64 to 256, at one frame a second. Duration edges stay real seconds.
+    Context and visual budgets, bucket edges and top-k are 1/32 of `keye_vl_2`'s; the buckets keep their published names. A
+    frame costs 4 to 32 tokens (112 x 56 px and up) instead of 64 to 256, at one frame a second. Duration edges stay real
+    seconds.
     """
     alignment = _mixture(image=1.0)
     broad = _mixture(image=0.2, video=0.2, document=0.3, code=0.15, text=0.15)
@@ -95,7 +106,8 @@ def laptop() -> Recipe:
         name="laptop",
         tokenizer="laptop",
         visual=VisualSpec(
-            image_tokens_max=64, frame_tokens_min=4, frame_tokens_max=32, fps=1.0, adaptive=((8.0, 0.125), (16.0, 0.25), (32.0, 0.5)),
+            image_tokens_max=64, frame_tokens_min=4, frame_tokens_max=32, fps=1.0,
+            adaptive=((8.0, 0.125), (16.0, 0.25), (32.0, 0.5)),
         ),
         buckets=BucketSpec(context_32k=K, context_64k=2 * K, context_256k=8 * K),
         curate=CurateSpec(
@@ -114,15 +126,20 @@ def laptop() -> Recipe:
             StageSpec(
                 number=0, name="projector alignment", context=256, visual_budget=256, tokens=32_000, sequences_per_step=4,
                 mixture=alignment, epochs_max=16,
-                phases=(PhaseSpec(name="align", attention="dense", trains="projector", learning_rate=1e-3, indexer_lambda=0.0),),
+                phases=(
+                    PhaseSpec(name="align", attention="dense", trains="projector", learning_rate=1e-3, indexer_lambda=0.0),
+                ),
             ),
             StageSpec(
                 number=1, name="multimodal 32K/32", context=K, visual_budget=24 * K // 32, tokens=256_000, sequences_per_step=4,
                 mixture=broad, epochs_max=4,
-                phases=(PhaseSpec(name="dense", attention="dense", trains="everything", learning_rate=1e-3, indexer_lambda=0.0),),
+                phases=(
+                    PhaseSpec(name="dense", attention="dense", trains="everything", learning_rate=1e-3, indexer_lambda=0.0),
+                ),
             ),
             StageSpec(
-                number=2, name="verifiable tasks 64K/32", context=2 * K, visual_budget=2 * K, tokens=256_000, sequences_per_step=2,
+                number=2, name="verifiable tasks 64K/32", context=2 * K, visual_budget=2 * K,
+                tokens=256_000, sequences_per_step=2,
                 mixture=verified, epochs_max=4,
                 phases=(
                     PhaseSpec(name="indexer warm-up", attention="warmup", trains="indexer", share=0.25, learning_rate=1e-3),
@@ -130,13 +147,30 @@ def laptop() -> Recipe:
                 ),
             ),
             StageSpec(
-                number=3, name="long context 256K/32", context=8 * K, visual_budget=180 * K // 32, tokens=256_000, sequences_per_step=1,
+                number=3, name="long context 256K/32", context=8 * K, visual_budget=180 * K // 32,
+                tokens=256_000, sequences_per_step=1,
                 mixture=long, long_share=0.5, epochs_max=4,
                 phases=(PhaseSpec(name="sparse", attention="sparse", trains="everything", learning_rate=5e-4),),
             ),
         ),
-        train=TrainSpec(precision="fp32", zero_stage=1, checkpoint_steps=20, activation_checkpointing=False, heldout_sequences=16, weight_decay=0.01),
+        train=TrainSpec(
+            precision="fp32", zero_stage=1, checkpoint_steps=20,
+            activation_checkpointing=False, heldout_sequences=16, weight_decay=0.01,
+        ),
     )  # fmt: skip
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {"keye_vl_2": keye_vl_2, "laptop": laptop}
+
+
+def named(name: str) -> Recipe:
+    """The recipe called ``name``.
+
+    Raises:
+        UsageError: there is none; the message names the nearest.
+    """
+    if name in RECIPES:
+        return RECIPES[name]()
+    nearest = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.4)
+    guess = f"; did you mean {nearest[0]!r}?" if nearest else ";"
+    raise UsageError(f"no recipe {name!r}{guess} there are: {', '.join(sorted(RECIPES))}")
