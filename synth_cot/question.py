@@ -6,7 +6,6 @@ without reading the prose; `synth_cot.checks.response` is the first to do so.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -88,11 +87,6 @@ def shuffled(ids: Sequence[str], *seed: object) -> tuple[str, ...]:
 
 
 def relative_box(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
-    """A box in pixels as 0-1000 coordinates of its picture, rounded to whole numbers."""
+    """A box in pixels as 0-1000 coordinates of its picture, rounded (half to even, as curated boxes are)."""
     x0, y0, x1, y1 = box
-    return (
-        math.floor(1000 * x0 / width + 0.5),
-        math.floor(1000 * y0 / height + 0.5),
-        math.floor(1000 * x1 / width + 0.5),
-        math.floor(1000 * y1 / height + 0.5),
-    )
+    return round(1000 * x0 / width), round(1000 * y0 / height), round(1000 * x1 / width), round(1000 * y1 / height)

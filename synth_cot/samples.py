@@ -7,7 +7,6 @@ those curation stored: nothing is written to the shards here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,12 +38,12 @@ _CAPABILITIES = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
 class Unshowable(Exception):  # noqa: N818 - it is a verdict on a subject, not a defect
     """A subject cannot be shown to the model, and why."""
 
-    reason: str
-    detail: str
+    def __init__(self, *, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
 
 
 def thinks(task: str, think_tasks: tuple[str, ...]) -> bool:
@@ -89,7 +88,7 @@ def _video(clip: Clip, source: Source, recipe: Recipe, stored: StoredSizes) -> P
             height=plan.height,
             width=plan.width,
             time_s=round(point / clip.fps, 6),
-            label_s=round(point / clip.fps - clip.start_s, 6),
+            label_s=round(point / clip.fps - clip.start_s, 3),
         )
         for point in points
     )

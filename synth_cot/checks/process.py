@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from fractions import Fraction
 from typing import Any
 
 from synth_cot.checks.claims import examine
@@ -78,7 +79,7 @@ def _evidence(question: Question, payload: dict[str, Any]) -> tuple[set[Any], se
     screen = payload["steps"][int(ask.place)] if "steps" in payload else payload
     boxes = {
         tuple(
-            int(1000 * side / extent + 0.5)
+            round(Fraction(str(side)) * 1000 / extent)
             for side, extent in zip(item["box"], [screen["width"], screen["height"]] * 2, strict=True)
         )
         for item in screen.get("elements", ())

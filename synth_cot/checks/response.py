@@ -7,7 +7,7 @@ problem the generator's own scorer must agree as well. Only a score of 1 passes.
 from __future__ import annotations
 
 import math
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -50,7 +50,10 @@ def _screen(ask: Ask, kind: str, screen: dict[str, Any]) -> Any:
         sides = [Decimal(str(side)) for side in chosen[0]["box"]]
         extents = [Decimal(str(screen["width"])), Decimal(str(screen["height"]))] * 2
         return [
-            [int((1000 * side / extent).to_integral_value(ROUND_HALF_UP)) for side, extent in zip(sides, extents, strict=True)]
+            [
+                int((1000 * side / extent).to_integral_value(ROUND_HALF_EVEN))
+                for side, extent in zip(sides, extents, strict=True)
+            ]
         ]
     if kind == "read":
         return " ".join(chosen[0]["text"].split())

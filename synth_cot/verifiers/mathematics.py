@@ -17,7 +17,8 @@ from typing import Any
 from synth_cot.verifiers.answer_format import final_answer
 from synth_cot.verifiers.verdict import Verdict
 
-_LONGEST, _NODES, _EXPONENT, _DIGITS = 300, 80, 64, 200
+_LONGEST, _NODES, _EXPONENT, _DIGITS, _BITS = 300, 80, 64, 200, 4_096
+_TERMS, _OPERATIONS = 2_000, 40
 _FUNCTIONS = ("sqrt", "sin", "cos", "tan", "exp", "log", "ln", "abs")
 _FRAC = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _SQRT = re.compile(r"\\sqrt\s*\{([^{}]*)\}")
@@ -59,7 +60,7 @@ class _Reader:
             value = self.read(node.operand)
             return -value if isinstance(node.op, ast.USub) else value
         if isinstance(node, ast.BinOp):
-            return self.combine(node.op, self.read(node.left), self.read(node.right))
+            return _bounded(self.combine(node.op, self.read(node.left), self.read(node.right)))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1 and not node.keywords:
             return _call(node.func.id, self.read(node.args[0]))
         raise ValueError("not mathematics")
@@ -96,6 +97,31 @@ class _Reader:
         raise ValueError("not mathematics")
 
 
+def _bounded(value: Any) -> Any:
+    """The value, unless what is done with it later could take long: a huge number, or a product with very many terms."""
+    if isinstance(value, Fraction):
+        if max(value.numerator.bit_length(), value.denominator.bit_length()) > _BITS:
+            raise ValueError("too large")
+    elif _terms(value) > _TERMS:
+        raise ValueError("too many terms")
+    return value
+
+
+def _terms(expression: Any) -> int:
+    """At most how many terms an expression has when multiplied out; stops counting above the bound."""
+    if expression.is_Add:
+        return sum(_terms(part) for part in expression.args)
+    if expression.is_Mul:
+        product = 1
+        for part in expression.args:
+            product = min(product * _terms(part), _TERMS + 1)
+        return product
+    if expression.is_Pow and expression.exp.is_Integer:
+        base = _terms(expression.base)
+        return 1 if base == 1 else int(min(base ** min(abs(int(expression.exp)), 16), _TERMS + 1))
+    return 1
+
+
 def _sympy(value: Any) -> Any:
     import sympy
 
@@ -119,7 +145,11 @@ def _call(name: str, argument: Any) -> Any:
 
     if name not in _FUNCTIONS:
         raise ValueError("not mathematics")
-    return getattr(sympy, {"ln": "log", "abs": "Abs"}.get(name, name))(_sympy(argument))
+    inner = _sympy(argument)
+    # An exponential inside a function can need more digits than there is memory for.
+    if inner.has(sympy.exp) or (name == "exp" and inner.is_number and abs(inner.evalf(15)) > 1_000):
+        raise ValueError("too large")
+    return getattr(sympy, {"ln": "log", "abs": "Abs"}.get(name, name))(inner)
 
 
 def _decimals(text: str) -> str:
@@ -149,12 +179,15 @@ def read(text: str) -> Any:
 
 
 def equal(left: Any, right: Any) -> bool:
-    """Whether two read values are equal: numbers exactly; expressions when their difference simplifies to zero."""
+    """Whether two read values are equal: numbers exactly; expressions when their difference simplifies to zero.
+
+    Equality that would take long to prove counts as none.
+    """
     if isinstance(left, Fraction) and isinstance(right, Fraction):
         return left == right
     import sympy
 
-    difference = sympy.expand(_sympy(left) - _sympy(right))
+    difference = _sympy(left) - _sympy(right)
     if difference == 0:
         return True
     # A cheap proof of difference first: simplification is slow, and most wrong answers differ everywhere.
@@ -163,7 +196,9 @@ def equal(left: Any, right: Any) -> bool:
         value = difference.subs({symbol: number + index for index, symbol in enumerate(symbols)}).evalf(30)
         if value.is_number and value.is_finite and abs(value) > sympy.Float("1e-15"):
             return False
-    return bool(sympy.simplify(difference) == 0)
+    if sympy.expand(difference) == 0:
+        return True
+    return difference.count_ops() <= _OPERATIONS and bool(sympy.simplify(difference) == 0)
 
 
 @dataclass(frozen=True)

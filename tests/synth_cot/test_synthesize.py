@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import curated
+import numpy as np
 import pytest
 from conftest import Made
 
@@ -65,7 +66,7 @@ def answer_to(ask: dict[str, Any], payload: Any) -> Any:
     if task == "gui.read":
         return [chosen[0]["text"]]
     if task == "gui.locate":
-        sides = [int(side / extent * 1000 + 0.5) for side, extent in zip(chosen[0]["box"], (320, 420) * 2, strict=True)]
+        sides = [int(np.rint(1000 * side / extent)) for side, extent in zip(chosen[0]["box"], (320, 420) * 2, strict=True)]
         return [str([sides])]
     if task == "gui.order":
         axis = int(value == "from top to bottom")

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 from fractions import Fraction
 from typing import Any
 
@@ -233,6 +234,29 @@ def test_text_is_symmetric_and_one_only_when_the_same(left: str, right: str) -> 
 @given(st.integers(0, 10**9), st.integers(0, 10**9))
 def test_count_is_exact(said: int, truth: int) -> None:
     assert get("count").score(f"{said:,}", truth).right == (said == truth)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "(a+b+c+d+f+g)**64",
+        "((a+b+c+d+f+g)*(b+c+d+f+g+h)*(a+c+d+f+g+h)*(a+b+c+d+f+h))**8",
+        "exp(exp(exp(exp(9))))",
+        "sin(exp(10**64))",
+        "exp(10**64)",
+        "*".join(["99**60"] * 40),
+        "sin(cos(tan(sin(cos(tan(sin(x)))))))**9*cos(tan(sin(cos(y))))**7 - log(x)",
+        "sqrt(sqrt(2)+sqrt(3)+sqrt(5)+sqrt(7)+sqrt(11))**6",
+        "((((x+1)**64)**64)**64)**64",
+        "1/(x-x)",
+        "0**(-3)",
+    ],
+)
+def test_no_answer_takes_long_to_judge(said: str) -> None:
+    began = time.monotonic()
+    assert not get("math").score(said, "x^2 + 1").right
+    assert get("math").score(said, "3/4").score == 0.0
+    assert time.monotonic() - began < 5
 
 
 def test_scores_are_finite_for_extreme_boxes() -> None:
