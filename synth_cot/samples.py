@@ -180,7 +180,7 @@ def sample_row(
 
 def lineage_rows(sample: Sample, tokens: Rendered) -> list[dict[str, Any]]:
     """One row of `manifests.schemas.LINEAGE` for each part and each frame."""
-    rows = []
+    rows, sample_id = [], sample.sample_id
     for span in tokens.spans:
         part = sample.messages[span.message].parts[span.part]
         visual = part.visuals[span.frame or 0] if part.visuals else None
@@ -189,7 +189,7 @@ def lineage_rows(sample: Sample, tokens: Rendered) -> list[dict[str, Any]]:
         moment = visual.time_s if visual is not None and span.frame is not None else None
         rows.append(
             {
-                "sample_id": sample.sample_id,
+                "sample_id": sample_id,
                 "message": span.message,
                 "part": span.part,
                 "frame": span.frame,

@@ -1,4 +1,4 @@
-"""Derivations about letters: counting them, reversing them, and mapping them onto others."""
+"""Derivations about letters: counting them and reversing them."""
 
 from __future__ import annotations
 
@@ -32,30 +32,3 @@ def spell_backward(entry: dict[str, Any]) -> Derivation:
     steps = [f"letter {place} of “{word}” is “{word[place - 1]}”" for place in range(len(word), 0, -1)]
     check = f"the word has {len(word)} letters, and so has the result: {len(word)} = {len(word[::-1])}"
     return Derivation(plan="Read the letters from the last to the first.", steps=tuple(steps), check=check, answer=word[::-1])
-
-
-def isomorphic_strings(entry: dict[str, Any]) -> Derivation:
-    """Position by position with the mapping so far; the first conflict decides."""
-    one, other = entry["question"].strip().splitlines()[-1].split()
-    forward: dict[str, str] = {}
-    back: dict[str, str] = {}
-    steps, answer = [], True
-    for place, (left, right) in enumerate(zip(one, other, strict=True), start=1):
-        stated = f"letter {place} of “{one}” is “{left}”, letter {place} of “{other}” is “{right}”"
-        if forward.get(left, right) != right:
-            steps.append(f"{stated}: a conflict, {left} already maps to {forward[left]}")
-            answer = False
-            break
-        if back.get(right, left) != left:
-            steps.append(f"{stated}: a conflict, {back[right]} already maps to {right}")
-            answer = False
-            break
-        steps.append(f"{stated}: {left} maps to {right}")
-        forward[left], back[right] = right, left
-    check = "every letter has one partner and no partner is shared" if answer else "one conflict is enough: no mapping exists"
-    return Derivation(
-        plan="Map the letters position by position and look for a conflict.",
-        steps=tuple(steps),
-        check=check,
-        answer=str(answer),
-    )

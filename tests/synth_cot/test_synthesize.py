@@ -179,6 +179,14 @@ def test_two_runs_give_the_same_bytes_and_a_third_does_nothing(tmp_path: Path, m
     assert {path: path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*"))} == before
 
 
+def test_another_process_with_another_hash_seed_gives_the_same_bytes(tmp_path: Path, made: Made) -> None:
+    corpus = curated.build(tmp_path / "corpus", made.recipe, heldout=("login.gui",))
+    code = "import sys, curated; from synth_cot import synthesize; synthesize(sys.argv[1], curated.small_recipe())"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]), "PYTHONHASHSEED": "5"}
+    subprocess.run([sys.executable, "-c", code, str(corpus.folder)], env=environment, check=True)
+    assert corpus.digest() == made.corpus.digest()
+
+
 def test_a_lost_file_is_made_again(tmp_path: Path, made: Made) -> None:
     corpus = curated.build(tmp_path / "corpus", made.recipe, heldout=("login.gui",))
     synthesize(corpus.folder, made.recipe)
