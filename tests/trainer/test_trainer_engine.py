@@ -1,0 +1,92 @@
+"""DeepSpeed's steps are those of plain torch, and of any number of processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TinyCorpus, read_metrics
+
+from manifests.catalog import Catalog
+from trainer import train
+from trainer.build import build_model
+from trainer.engine import PhaseEngine
+from trainer.loader import StageSequences, StepBatches
+from trainer.ranks import start_ranks
+
+LAUNCHED = """
+import sys, json
+from pathlib import Path
+from manifests.recipe_json import recipe_from_json
+from trainer import train
+corpus, recipe, out = sys.argv[1:4]
+train(Path(corpus), recipe_from_json(recipe), stages=[0], out=Path(out))
+"""
+
+
+@pytest.mark.parametrize("phase", [0, 1])
+def test_a_step_is_the_formula_and_adamw(tiny_corpus: TinyCorpus, phase: int) -> None:
+    """One step of either phase of stage 2 against the written-out loss and torch's own optimiser."""
+    recipe, spec = tiny_corpus.recipe, tiny_corpus.recipe.stages[2].phases[phase]
+    reader = StageSequences(Catalog(tiny_corpus.folder), recipe, stage=2, split="train")
+    batches = [reader.batch(position) for position in range(2)]
+    ranks = start_ranks()
+
+    plain = build_model(recipe)
+    plain.train_only(*(("indexer",) if phase == 0 else ("vision", "projector", "embeddings", "decoder", "indexer", "lm_head")))
+    trained = [p for p in plain.parameters() if p.requires_grad]
+    tokens, targets = sum(b.tokens for b in batches), sum(b.targets for b in batches)
+    loss = torch.zeros(())
+    for b in batches:
+        out = plain(
+            b.input_ids, cu_seqlens=b.cu_seqlens, pixel_values=b.pixel_values, image_grid_thw=b.image_grid_thw,
+            attention=spec.attention, labels=b.labels,
+        )  # fmt: skip
+        assert out.indexer_loss is not None
+        loss = loss + spec.indexer_lambda * out.indexer_loss * b.tokens / tokens
+        if phase == 1:
+            assert out.token_losses_sum is not None
+            loss = loss + out.token_losses_sum / targets + spec.balance_lambda * out.load_balancing_loss * b.tokens / tokens
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(trained, recipe.train.gradient_clip)
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.train.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    torch.optim.AdamW(groups, lr=5e-4, betas=(0.9, 0.95)).step()
+
+    ours = build_model(recipe)
+    engine = PhaseEngine(ours, spec, recipe.train, passes=2, ranks=ranks)
+    figures = engine.step(StepBatches(step=0, batches=tuple((b, 1.0) for b in batches), waited_s=0.0), 5e-4)
+    engine.close()
+    assert figures.grad_norm == pytest.approx(float(norm), rel=1e-4)
+    assert (figures.tokens, figures.visual_tokens) == (tokens, sum(b.visual_tokens for b in batches))
+    for (name, expected), actual in zip(plain.named_parameters(), ours.parameters(), strict=True):
+        difference = (expected - actual).abs().max()
+        assert difference < 2e-5, name
+
+
+def test_two_processes_see_the_losses_of_one(tiny_corpus: TinyCorpus, tmp_path: Path) -> None:
+    from manifests.fingerprint import canonical_json
+
+    script = tmp_path / "launched.py"
+    script.write_text(LAUNCHED)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    arguments = [str(tiny_corpus.folder), canonical_json(tiny_corpus.recipe), str(tmp_path / "two")]
+    root = str(Path(__file__).parents[2])
+    import os
+
+    done = subprocess.run(
+        launcher + arguments, cwd=root, env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    train(tiny_corpus.folder, tiny_corpus.recipe, stages=[0], out=tmp_path / "one")
+    one, two = read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two")
+    assert [line["tokens"] for line in one] == [line["tokens"] for line in two]
+    assert [line["loss"] for line in one] == pytest.approx([line["loss"] for line in two], rel=1e-5)
+    rows = [json.loads((tmp_path / run / "summary.json").read_text())["stages"][0] for run in ("one", "two")]
+    assert rows[0]["heldout_after"] == pytest.approx(rows[1]["heldout_after"], rel=1e-4)

@@ -1,0 +1,120 @@
+"""A whole run: what each stage changes, what it writes, and how it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import TinyCorpus, read_metrics, tiny_recipe
+from safetensors.torch import load_file
+
+from manifests.errors import UsageError
+from manifests.recipe import Recipe
+from model.vlm import part_of
+from trainer import train
+from trainer.build import build_model
+from trainer.metrics import MetricsFile, TrainResult
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_corpus: TinyCorpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainResult]:
+    """All four stages, uninterrupted."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    return out, train(tiny_corpus.folder, tiny_corpus.recipe, stages=[0, 1, 2, 3], out=out)
+
+
+def changed_parts(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
+    assert before.keys() == after.keys()
+    return {part_of(name) for name in before if not torch.equal(before[name], after[name])}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def test_freeze_rules(tiny_corpus: TinyCorpus, finished: tuple[Path, TrainResult]) -> None:
+    out, _ = finished
+    start = {name: tensor for name, tensor in build_model(tiny_corpus.recipe).state_dict().items()}
+    stages = [weights(out / f"stage{number}" / "model") for number in range(4)]
+    warmed = weights(out / "stage2" / "phase0" / "model")
+    everything = {"vision", "projector", "embeddings", "decoder", "lm_head"}
+    assert changed_parts(start, stages[0]) == {"projector"}
+    assert changed_parts(stages[0], stages[1]) == everything
+    assert changed_parts(stages[1], warmed) == {"indexer"}
+    assert changed_parts(warmed, stages[2]) == everything | {"indexer"}
+    untouched = {name for name in start if part_of(name) == "indexer" and torch.equal(stages[1][name], warmed[name])}
+    assert not untouched
+
+
+def test_metrics_hold_each_step_once_and_the_summary_agrees(finished: tuple[Path, TrainResult]) -> None:
+    out, result = finished
+    lines = read_metrics(out)
+    rows = json.loads((out / "summary.json").read_text())
+    assert rows == {"recipe": "pocket", "stages": result.stages}
+    for row in result.stages:
+        mine = [line for line in lines if line["stage"] == row["stage"]]
+        assert [line["step"] for line in mine] == list(range(1, row["steps"] + 1))
+        assert sum(line["tokens"] for line in mine) == row["tokens"]
+        assert all(math.isfinite(line["loss"]) and line["grad_norm"] > 0 for line in mine)
+        assert row["first_loss"] == pytest.approx(sum(line["loss"] for line in mine[:5]) / len(mine[:5]))
+    assert {line["phase"] for line in lines if line["indexer_loss"] is not None} == {"warmup", "sparse"}
+
+
+def test_held_out_is_measured_once_between_stages_and_falls(finished: tuple[Path, TrainResult]) -> None:
+    _, result = finished
+    rows = result.stages
+    assert [row["heldout_before"] for row in rows[1:]] == [row["heldout_after"] for row in rows[:-1]]
+    assert [row["heldout_attention"] for row in rows] == ["dense", "dense", "sparse", "sparse"]
+    assert rows[-1]["heldout_after"] < rows[0]["heldout_before"] - 1.0
+    assert all(0 < row["indexer_recall"] <= 1 for row in rows)
+
+
+def test_nothing_is_redone(tiny_corpus: TinyCorpus, finished: tuple[Path, TrainResult]) -> None:
+    out, result = finished
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    again = train(tiny_corpus.folder, tiny_corpus.recipe, stages=[0, 1, 2, 3], out=out)
+    assert again.unchanged
+    assert again.stages == result.stages
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+
+
+def refuses(corpus: TinyCorpus, message: str, **arguments: Any) -> None:
+    given: dict[str, Any] = {"stages": [0], "recipe": corpus.recipe, **arguments}
+    with pytest.raises(UsageError, match=message):
+        train(corpus.folder, given.pop("recipe"), **given)
+
+
+def test_refusals_say_what_to_do(tiny_corpus: TinyCorpus, finished: tuple[Path, TrainResult], tmp_path: Path) -> None:
+    other: Recipe = dataclasses.replace(tiny_corpus.recipe, name="other")
+    refuses(tiny_corpus, "no plan for recipe 'other'; it has plans for pocket: run `longreel plan", recipe=other, out=tmp_path / "a")
+    refuses(tiny_corpus, "stage 2 starts from the model of stage 1, .* --stage 1 --out .* first", stages=[2], out=tmp_path / "b")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "thesis.txt").write_text("mine")
+    refuses(tiny_corpus, r"is not empty and no run \(it holds thesis.txt\): give another --out", out=tmp_path / "c")
+    (tmp_path / "d" / "stage0").mkdir(parents=True)
+    (tmp_path / "d" / "stage0" / "begun.json").write_text('{"identity": "x"}')
+    refuses(tiny_corpus, "stage0 is unfinished: continue it with --resume, or give another --out", out=tmp_path / "d")
+    refuses(tiny_corpus, "stage0 was begun from another plan", out=tmp_path / "d", resume=True)
+    assert not (tmp_path / "a").exists()
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_run_of_another_plan_is_not_continued(tokenizer_folder: Path, finished: tuple[Path, TrainResult], tmp_path: Path) -> None:
+    replanned = TinyCorpus(tmp_path / "corpus", tiny_recipe(tokenizer_folder))
+    replanned.add_samples("train", 9)
+    replanned.add_samples("heldout", 3)
+    replanned.plan_fingerprint = "another"
+    replanned.write()
+    refuses(replanned, "stage0 was trained from another plan than the corpus has now", out=finished[0])
+
+
+def test_metrics_after_the_restored_step_are_cut(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps({"stage": s, "step": k}) + "\n" for s in (0, 1) for k in (1, 2, 3)) + '{"stage": 1, "st')
+    MetricsFile(path).cut(1, 2)
+    assert [(line["stage"], line["step"]) for line in read_metrics(tmp_path)] == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2)]

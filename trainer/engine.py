@@ -1,0 +1,202 @@
+"""One phase's optimisation through DeepSpeed: the loss of a step, its gradient, the update.
+
+Decided here: one packed sequence is one forward pass, on any number of ranks, so a step's loss is the same sum in the same units
+however it is spread: next-token losses divided by the targets of the whole step, KL and balancing losses weighted by tokens of the
+whole step. DeepSpeed averages gradients over ranks, so each pass is scaled by their number. A pass without pictures still sends one
+blank picture, times zero, through the vision tower when that trains: every rank then has a gradient for every parameter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from manifests.recipe import PhaseSpec, TrainSpec
+from model.vlm import VisionLanguageModel
+from trainer.collate import PackedBatch
+from trainer.loader import StepBatches
+from trainer.ranks import Ranks, quietly
+from trainer.stages import trained_parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepFigures:
+    """What a step did, over all ranks.
+
+    Attributes:
+        loss: mean next-token loss in nats, over the step's targets.
+        indexer_loss, balance_loss: means over the step's tokens; None where the phase has none.
+        grad_norm: global norm before clipping.
+    """
+
+    loss: float
+    indexer_loss: float | None
+    balance_loss: float
+    grad_norm: float
+    tokens: int
+    visual_tokens: int
+
+
+class Objective(nn.Module):
+    """A model and the loss that a phase minimises, as one module, so that DeepSpeed's hooks see every pass."""
+
+    def __init__(self, model: VisionLanguageModel, phase: PhaseSpec) -> None:
+        super().__init__()
+        self.inner = model
+        self.phase = phase
+        self.sums: list[float] = []
+
+    def forward(self, batch: PackedBatch, targets: float, tokens: float, weight: float) -> Tensor:
+        """This pass's part of the step's loss.
+
+        Args:
+            targets, tokens: of the whole step, over all ranks.
+            weight: 0 for a pass that only keeps ranks in step.
+        """
+        output = self.inner(
+            batch.input_ids,
+            cu_seqlens=batch.cu_seqlens,
+            pixel_values=batch.pixel_values,
+            image_grid_thw=batch.image_grid_thw,
+            attention=self.phase.attention,
+            labels=batch.labels,
+        )
+        share = weight * batch.tokens / max(tokens, 1.0)
+        terms = [
+            (output.token_losses_sum, weight / max(targets, 1.0)),
+            (output.indexer_loss, self.phase.indexer_lambda * share),
+            (output.load_balancing_loss, self.phase.balance_lambda * share),
+        ]
+        learned = [value * factor for value, factor in terms if value is not None and value.requires_grad]
+        if batch.pixel_values is None and self.phase.trains != "indexer":
+            learned.append(self._blank_picture() * 0.0)
+        indexer = 0.0 if output.indexer_loss is None else float(output.indexer_loss.detach())
+        balance = float(output.load_balancing_loss.detach())
+        self.sums = [float(output.token_losses_sum.detach()) * weight, indexer * share, balance * share]
+        return torch.stack([term.float() for term in learned]).sum()
+
+    def _blank_picture(self) -> Tensor:
+        vision, merge = self.inner.config.vision, self.inner.config.projector.merge_size
+        assert vision is not None
+        parameter = next(self.inner.parameters())
+        pixels = torch.zeros(merge * merge, vision.patch_values, dtype=parameter.dtype, device=parameter.device)
+        return self.inner.encode_images(pixels, torch.tensor([[1, merge, merge]], device=parameter.device)).sum()
+
+
+class PhaseEngine:
+    """DeepSpeed around one model for one phase.
+
+    Args:
+        model: its weights are trained in place.
+        phase: what trains, and on which loss.
+        train: ZeRO stage, precision, clipping, weight decay.
+        passes: forward passes of a full step on this rank.
+    """
+
+    def __init__(self, model: VisionLanguageModel, phase: PhaseSpec, train: TrainSpec, *, passes: int, ranks: Ranks) -> None:
+        self.ranks, self.zero_stage = ranks, train.zero_stage
+        model.train_only(*trained_parts(phase))
+        model.gradient_checkpointing = train.activation_checkpointing
+        self.objective = Objective(model.to(ranks.device), phase)
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        with quietly():
+            import deepspeed
+
+            self.engine: Any = deepspeed.initialize(
+                model=self.objective,
+                model_parameters=_groups(self.trained, train.weight_decay),
+                config=_configuration(phase, train, passes),
+            )[0]
+
+    def step(self, batches: StepBatches, learning_rate: float) -> StepFigures:
+        """Forward and backward of every pass, then the update."""
+        counted = [batch for batch, weight in batches.batches if weight]
+        targets, tokens, visual = self.ranks.total(
+            [
+                sum(batch.targets for batch in counted),
+                sum(batch.tokens for batch in counted),
+                sum(batch.visual_tokens for batch in counted),
+            ]
+        )
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        sums = [0.0, 0.0, 0.0]
+        norm: float | None = None
+        last = len(batches.batches) - 1
+        for number, (batch, weight) in enumerate(batches.batches):
+            self.engine.set_gradient_accumulation_boundary(number == last)
+            loss = self.engine(batch.to(self.ranks.device), targets, tokens, weight)
+            self.engine.backward(loss * self.ranks.world, scale_wrt_gas=False)
+            if number == last and self.zero_stage == 0:
+                norm = float(torch.nn.utils.get_total_norm([p.grad for p in self.trained if p.grad is not None]))
+            self.engine.step()
+            sums = [total + value for total, value in zip(sums, self.objective.sums, strict=True)]
+        token_losses, indexer, balance = self.ranks.total(sums)
+        return StepFigures(
+            loss=token_losses / max(targets, 1.0),
+            indexer_loss=None if self.objective.phase.attention == "dense" else indexer,
+            balance_loss=balance,
+            grad_norm=float(self.engine.get_global_grad_norm() or 0.0) if norm is None else norm,
+            tokens=int(tokens),
+            visual_tokens=int(visual),
+        )
+
+    def save(self, folder: Path, tag: str) -> None:
+        """Writes ``folder/tag``: trained weights and the optimiser's state, each rank its part."""
+        with quietly():
+            self.engine.save_checkpoint(str(folder), tag=tag, save_latest=False, exclude_frozen_parameters=True)
+
+    def load(self, folder: Path, tag: str) -> None:
+        """Restores what `save` wrote. Frozen weights are those the phase started from."""
+        with quietly():
+            self.engine.load_checkpoint(str(folder), tag=tag, load_module_strict=False, load_lr_scheduler_states=False)
+
+    def export(self, folder: Path) -> None:
+        """Writes the whole model as safetensors with the published names; only the leading rank writes."""
+        if self.zero_stage == 3:
+            import deepspeed
+
+            with deepspeed.zero.GatheredParameters(list(self.objective.inner.parameters()), modifier_rank=None):
+                self._write(folder)
+        else:
+            self._write(folder)
+        self.ranks.wait()
+
+    def _write(self, folder: Path) -> None:
+        if self.ranks.leads:
+            self.objective.inner.save_pretrained(folder)
+
+    def close(self) -> None:
+        """Takes DeepSpeed's hooks off the model."""
+        with quietly():
+            self.engine.destroy()
+
+
+def _groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices decay, vectors (norms, biases) do not."""
+    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
+    vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def _configuration(phase: PhaseSpec, train: TrainSpec, passes: int) -> dict[str, Any]:
+    """DeepSpeed's configuration. torch's own fused AdamW runs on any device and compiles nothing."""
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": passes,
+        "gradient_clipping": train.gradient_clip,
+        "optimizer": {
+            "type": "AdamW",
+            "params": {"lr": phase.learning_rate, "betas": [0.9, 0.95], "eps": 1e-8, "torch_adam": True, "fused": True},
+        },
+        "zero_optimization": {"stage": train.zero_stage, "contiguous_gradients": False, "overlap_comm": False},
+        "zero_allow_untested_optimizer": True,
+        "bf16": {"enabled": train.precision == "bf16"},
+        "steps_per_print": 1_000_000_000,
+        "wall_clock_breakdown": False,
+    }

@@ -1,0 +1,266 @@
+"""The road of a run: for each stage its phases, for each phase its steps, and what is written between.
+
+Decided here: a phase starts from a folder of weights and ends by writing one; DeepSpeed's checkpoints lie within a phase. So a run killed
+anywhere continues from the newer of the two, and no phase depends on the optimiser of the one before.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+
+from manifests.catalog import Catalog
+from manifests.errors import UsageError
+from manifests.fingerprint import value_id
+from manifests.progress import Progress, silent
+from manifests.recipe import Recipe
+from model.vlm import VisionLanguageModel
+from trainer.build import build_model, load_model
+from trainer.checkpoints import Checkpoints, Position, write_model
+from trainer.engine import PhaseEngine
+from trainer.evaluate import Evaluation, evaluate, evaluation_attention, phases_until
+from trainer.loader import StageSequences, StepLoader
+from trainer.metrics import StageRow, TrainResult, stage_row
+from trainer.ranks import Ranks, start_ranks
+from trainer.run_folder import START, RunFolder
+from trainer.stage_manifest import StageManifest, read_stages
+from trainer.stages import Phase, phases_of, trained_parameters, trained_parts
+
+HELDOUT_STAGE = 3
+
+
+def train(
+    corpus_folder: Path,
+    recipe: Recipe,
+    *,
+    stages: Sequence[int],
+    out: Path,
+    resume: bool = False,
+    progress: Progress = silent,
+) -> TrainResult:
+    """Trains stages of a plan, one after the other; finished ones are kept as they are. See `trainer.train`."""
+    begun = time.perf_counter()
+    catalog = Catalog(corpus_folder)
+    manifests = read_stages(catalog, recipe.name)
+    wanted = sorted(set(stages))
+    if unknown := sorted(set(wanted) - set(manifests)):
+        has = ", ".join(map(str, manifests))
+        raise UsageError(f"the plan of {recipe.name!r} has no stage {unknown[0]}: it has {has}")
+    identities = {
+        number: value_id([manifests[stage].fingerprint for stage in manifests if stage <= number]) for number in manifests
+    }
+    folder = RunFolder(out)
+    rows = _finished(folder, wanted, identities)
+    for number in wanted:
+        if number in rows:
+            continue
+        folder.require_room(number, identities[number], resume=resume)
+        _require_material(manifests[number])
+        before = number - 1
+        if before in manifests and before not in wanted and folder.finished(before, identities[before]) is None:
+            raise UsageError(
+                f"stage {number} starts from the model of stage {before}, and {folder.model(before)} is not there: "
+                f"run `longreel train {corpus_folder} --recipe {recipe.name} --stage {before} --out {out}` first, or --stage all"
+            )
+    unchanged = len(rows) == len(wanted)
+    if not unchanged:
+        run = _Run(catalog, manifests, identities, folder, progress)
+        for number in wanted:
+            if number not in rows:
+                rows[number] = run.stage(number)
+    return TrainResult(
+        stages=[asdict(rows[number]) for number in wanted], unchanged=unchanged, seconds=time.perf_counter() - begun
+    )
+
+
+def _finished(folder: RunFolder, wanted: list[int], identities: dict[int, str]) -> dict[int, StageRow]:
+    rows = {number: folder.finished(number, identities[number]) for number in wanted}
+    return {number: row for number, row in rows.items() if row is not None}
+
+
+def _require_material(manifest: StageManifest) -> None:
+    if not manifest.sequences:
+        raise UsageError(
+            f"stage {manifest.spec.number} has no training sequences: no sample fits its mixture; curate more input and plan again"
+        )
+    phases_of(manifest.spec, manifest.steps)
+
+
+class _Run:
+    """One call's work: the process group, the corpus, and the model as it stands."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        manifests: dict[int, StageManifest],
+        identities: dict[int, str],
+        folder: RunFolder,
+        progress: Progress,
+    ) -> None:
+        self.catalog, self.manifests, self.identities, self.folder = catalog, manifests, identities, folder
+        self.recipe = next(iter(manifests.values())).recipe
+        self.ranks: Ranks = start_ranks()
+        self.progress: Progress = progress if self.ranks.leads else silent
+
+    @cached_property
+    def heldout(self) -> StageSequences:
+        """The common held-out set."""
+        return StageSequences(self.catalog, self.recipe, stage=HELDOUT_STAGE, split="heldout")
+
+    def stage(self, number: int) -> StageRow:
+        """Trains, evaluates and records one stage."""
+        manifest = self.manifests[number]
+        phases = phases_of(manifest.spec, manifest.steps)
+        if self.ranks.leads:
+            self.folder.begin(number, self.identities[number])
+        self.ranks.wait()
+        before = self._evaluation_before(number)
+        sequences = StageSequences(self.catalog, self.recipe, stage=number, split="train")
+        checkpoints = Checkpoints(self.folder.stage(number) / "checkpoints", self.ranks)
+        position, tag = self._resume_at(number, phases, checkpoints)
+        if self.ranks.leads:
+            self.folder.metrics.cut(number, position.steps)
+        if not self.folder.model(number).is_dir():
+            self._announce(manifest, phases)
+            for phase in phases[position.phase :]:
+                self._phase(manifest, phase, phases, sequences, checkpoints, position, tag)
+                position, tag = Position(stage=number, phase=phase.index + 1, steps=phase.last, world=self.ranks.world), None
+        model = load_model(self.folder.model(number), self.recipe.train)
+        after = self._evaluate(model, number, with_recall=True)
+        row = stage_row(
+            manifest,
+            self.folder.metrics.lines(),
+            before=before,
+            after=after,
+            trained_parameters=trained_parameters(model, phases),
+        )
+        if self.ranks.leads:
+            self.folder.finish(number, self.identities[number], row)
+            checkpoints.discard()
+            self.folder.summarise(self.recipe.name)
+        self.ranks.wait()
+        return row
+
+    def _start(self, number: int, phase: int) -> VisionLanguageModel:
+        """The weights a phase starts from."""
+        if phase:
+            return load_model(self.folder.phase_model(number, phase - 1), self.recipe.train)
+        if number:
+            return load_model(self.folder.model(number - 1), self.recipe.train)
+        return build_model(self.recipe)
+
+    def _resume_at(self, number: int, phases: tuple[Phase, ...], checkpoints: Checkpoints) -> tuple[Position, str | None]:
+        """Where the stage goes on, and the checkpoint to load there (None: at the start of a phase)."""
+        done = 0
+        while done < len(phases) - 1 and self.folder.phase_model(number, done).is_dir():
+            done += 1
+        start = Position(stage=number, phase=done, steps=phases[done].first, world=self.ranks.world)
+        if self.folder.model(number).is_dir():
+            return Position(stage=number, phase=len(phases), steps=phases[-1].last, world=self.ranks.world), None
+        position, tag, damaged = checkpoints.newest()
+        for problem in damaged:
+            self._say(f"{problem}: passed over for the checkpoint before it")
+        if position is None or position.steps <= start.steps or position.phase < done:
+            return start, None
+        return position, tag
+
+    def _phase(
+        self,
+        manifest: StageManifest,
+        phase: Phase,
+        phases: tuple[Phase, ...],
+        sequences: StageSequences,
+        checkpoints: Checkpoints,
+        position: Position,
+        tag: str | None,
+    ) -> None:
+        number, train = manifest.spec.number, self.recipe.train
+        passes = -(-manifest.spec.sequences_per_step // self.ranks.world)
+        engine = PhaseEngine(self._start(number, phase.index), phase.spec, train, passes=passes, ranks=self.ranks)
+        if tag is not None:
+            engine.load(checkpoints.folder, tag)
+        label = f"stage {number}/{phase.spec.name}"
+        span = phase.last - phase.first
+        loader = StepLoader(
+            sequences,
+            per_step=manifest.spec.sequences_per_step,
+            first=max(position.steps, phase.first),
+            last=phase.last,
+            rank=self.ranks.rank,
+            world=self.ranks.world,
+        )
+        self.progress(label, loader.first - phase.first, span)
+        with loader:
+            for batches in loader:
+                clock = time.perf_counter()
+                rate = phase.learning_rate(batches.step)
+                figures = engine.step(batches, rate)
+                seconds = time.perf_counter() - clock + batches.waited_s
+                steps = batches.step + 1
+                if self.ranks.leads:
+                    self.folder.metrics.append(
+                        stage=number,
+                        phase=phase.spec.name,
+                        step=steps,
+                        figures=figures,
+                        learning_rate=rate,
+                        seconds=seconds,
+                        data_wait_s=batches.waited_s,
+                    )
+                self.progress(
+                    label, steps - phase.first, span, f"loss {figures.loss:.2f}  {figures.tokens / seconds:,.0f} tok/s"
+                )
+                if steps == phase.last or steps % train.checkpoint_steps == 0:
+                    checkpoints.save(
+                        Position(stage=number, phase=phase.index, steps=steps, world=self.ranks.world), engine.save
+                    )
+        last = phase.index == len(phases) - 1
+        write_model(
+            self.folder.model(number) if last else self.folder.phase_model(number, phase.index), engine.export, self.ranks
+        )
+        engine.close()
+
+    def _evaluation_before(self, number: int) -> Evaluation:
+        """Held-out figures before a stage: those after the one before it, measured once."""
+        known = self.folder.evaluations().get(str(number - 1) if number else START)
+        if known is not None:
+            return known
+        return self._evaluate(self._start(number, 0), number - 1, with_recall=False)
+
+    def _evaluate(self, model: VisionLanguageModel, number: int, *, with_recall: bool) -> Evaluation:
+        """Held-out figures after a stage (-1: of the untrained model), recorded."""
+        specs = [manifest.spec for manifest in self.manifests.values()]
+        evaluation = evaluate(
+            model.to(self.ranks.device),
+            self.heldout,
+            at_most=self.recipe.train.heldout_sequences,
+            attention=evaluation_attention(phases_until(specs, number)),
+            with_recall=with_recall,
+            ranks=self.ranks,
+            progress=self.progress,
+            label="held-out before stage 0" if number < 0 else f"held-out after stage {number}",
+        )
+        if self.ranks.leads:
+            self.folder.record_evaluation(START if number < 0 else str(number), evaluation)
+        self.ranks.wait()
+        return evaluation
+
+    def _announce(self, manifest: StageManifest, phases: tuple[Phase, ...]) -> None:
+        """One line on what the stage trains."""
+        model = build_model(self.recipe, empty=True)
+        parts = model.parts()
+        total = sum(parameter.numel() for parameter in model.parameters())
+        trains = ", then ".join(
+            f"{phase.spec.name} ({phase.spec.attention}, {phase.last - phase.first} steps) trains "
+            f"{sum(p.numel() for part in trained_parts(phase.spec) for p in parts[part].values()):,}"
+            for phase in phases
+        )
+        self._say(f"stage {manifest.spec.number} {manifest.spec.name}: {trains} of {total:,} parameters")
+
+    def _say(self, line: str) -> None:
+        if self.ranks.leads:
+            print(line, file=sys.stderr, flush=True)

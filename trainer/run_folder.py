@@ -1,0 +1,121 @@
+"""The folder of a run: what is finished, what is not, and what belongs to another plan.
+
+    RUN/stage0/begun.json     written first: the identity of the plan it trains from
+    RUN/stage0/stage.json     written last: the same, its row, its model's files with their sizes
+
+A finished stage is never redone. A stage folder without its record is unfinished work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from manifests import files
+from manifests.errors import CorruptCorpusError, UsageError
+from trainer.evaluate import Evaluation
+from trainer.metrics import MetricsFile, StageRow, write_summary
+
+START = "start"
+
+
+class RunFolder:
+    """Paths and records of a run. Making one touches nothing."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        self.metrics = MetricsFile(self.folder / "metrics.jsonl")
+
+    def stage(self, number: int) -> Path:
+        """The folder of a stage."""
+        return self.folder / f"stage{number}"
+
+    def model(self, number: int) -> Path:
+        """The exported model of a stage."""
+        return self.stage(number) / "model"
+
+    def phase_model(self, number: int, phase: int) -> Path:
+        """The weights that a phase before a stage's last left."""
+        return self.stage(number) / f"phase{phase}" / "model"
+
+    def finished(self, number: int, identity: str) -> StageRow | None:
+        """The row of a finished stage, None when it is not finished.
+
+        Raises:
+            UsageError: it was trained from another plan, or files of its model are gone.
+        """
+        path = self.stage(number) / "stage.json"
+        if not path.is_file():
+            return None
+        record = files.read_json(path)
+        if record["identity"] != identity:
+            raise UsageError(
+                f"{self.stage(number)} was trained from another plan than the corpus has now: give another --out, "
+                f"or delete {self.folder}"
+            )
+        for name, size in record["files"].items():
+            file = self.stage(number) / name
+            if not file.is_file() or file.stat().st_size != size:
+                raise UsageError(f"{file} is missing or cut short: delete {self.stage(number)} and train stage {number} again")
+        return StageRow(**record["row"])
+
+    def finish(self, number: int, identity: str, row: StageRow) -> None:
+        """Declares a stage finished."""
+        model = self.model(number)
+        sizes = {
+            path.relative_to(self.stage(number)).as_posix(): path.stat().st_size
+            for path in sorted(model.rglob("*"))
+            if path.is_file()
+        }
+        files.write_json(self.stage(number) / "stage.json", {"identity": identity, "row": asdict(row), "files": sizes})
+
+    def summarise(self, recipe: str) -> None:
+        """Writes ``summary.json`` from the records of the finished stages."""
+        records = [files.read_json(path) for path in sorted(self.folder.glob("stage*/stage.json"))]
+        write_summary(self.folder / "summary.json", recipe, [StageRow(**record["row"]) for record in records])
+
+    def require_room(self, number: int, identity: str, *, resume: bool) -> None:
+        """Refuses to start a stage over unfinished work, or in a folder that is no run's.
+
+        Raises:
+            UsageError: the stage is unfinished and `resume` is off, or was begun from another plan.
+        """
+        if self.folder.is_file():
+            raise UsageError(f"{self.folder} is a file: give --out a folder")
+        ours = ("metrics.jsonl", "summary.json", "evaluations.json", "stage", ".")
+        strangers = sorted(path.name for path in self.folder.glob("*") if not path.name.startswith(ours))
+        if strangers and not (self.folder / "evaluations.json").is_file():
+            raise UsageError(f"{self.folder} is not empty and no run (it holds {strangers[0]}): give another --out")
+        begun = self.stage(number) / "begun.json"
+        if begun.is_file() and not resume:
+            raise UsageError(f"{self.stage(number)} is unfinished: continue it with --resume, or give another --out")
+        if begun.is_file() and files.read_json(begun)["identity"] != identity:
+            raise UsageError(
+                f"{self.stage(number)} was begun from another plan than the corpus has now: give another --out, "
+                f"or delete {self.stage(number)}"
+            )
+
+    def begin(self, number: int, identity: str) -> None:
+        """Declares a stage begun, and for which plan."""
+        files.write_json(self.stage(number) / "begun.json", {"identity": identity})
+
+    def evaluations(self) -> dict[str, Evaluation]:
+        """Held-out figures by stage number, and at the start.
+
+        Raises:
+            CorruptCorpusError: the file cannot be read.
+        """
+        path = self.folder / "evaluations.json"
+        if not path.is_file():
+            return {}
+        try:
+            return {name: Evaluation(**value) for name, value in files.read_json(path).items()}
+        except (ValueError, TypeError) as error:
+            raise CorruptCorpusError(
+                f"{path} cannot be read ({error}): delete it, and its stages are evaluated again"
+            ) from error
+
+    def record_evaluation(self, name: str, evaluation: Evaluation) -> None:
+        """Adds held-out figures."""
+        known = {key: asdict(value) for key, value in self.evaluations().items()}
+        files.write_json(self.folder / "evaluations.json", {**known, name: asdict(evaluation)})
