@@ -1,9 +1,9 @@
 """The step ``synthesize``: what a curated corpus knows, and generated problems, become verified reasoning samples beside it.
 
 A plain loop over sources in sorted order, not a Beam pipeline. Measured on two cores with the example corpus's screens and
-captions (1,900 samples): the whole step takes 2.8 s, 1.1 s of it loading `reasoning_gym`; an empty DirectRunner pipeline with two
-processes takes 1.7 s, and each of its workers would load the generators again. `work.Worker.work` is a pure function of one
-source, so a runner can map it when a corpus needs one.
+captions (1,900 samples): the whole step takes 2.8 s, 1.1 s of it loading `reasoning_gym`; an empty DirectRunner pipeline with
+two processes takes 1.7 s, and each of its workers would load the generators again. `work.Worker.work` is a pure function of
+one source, so a runner can map it when a corpus needs one.
 
 All rows are held until the end and written sorted, so the bytes depend on nothing but corpus, recipe and code. Nothing is
 cached between runs: a killed run leaves no record, and the next one writes the same files again.

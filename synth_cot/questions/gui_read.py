@@ -11,7 +11,7 @@ _LONGEST = 200
 _PROMPTS = (
     "What does the {name} at {box} say?",
     "Read the text of the {name} in the region {box}.",
-    "Which text stands in the {name} at {box}?",
+    "Which words stand in the {name} at {box}?",
 )
 _READABLE = ("button", "link", "tab", "text", "textbox", "combobox", "menuitem")
 
