@@ -1,0 +1,226 @@
+"""The step `curate`: raw files to a corpus. What is asked, what is already done, and when the result is valid.
+
+The order is what makes it safe to kill anywhere: the old record goes first, finished items are kept in ``_work``, every file
+appears whole, and the new record, which alone makes the corpus valid, is written last. A run over unchanged inputs, recipe
+and code finds its own record and returns without loading Beam.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from manifests.corpus import FORMAT, Corpus, StepRecord
+from manifests.errors import LongreelError, LossLimitError, UsageError
+from manifests.files import read_json, remove_leftovers
+from manifests.fingerprint import canonical_json, value_id
+from manifests.progress import Progress, silent
+from manifests.recipe import Recipe
+from pipelines.finished import item_key, setting_id
+from pipelines.inputs import Inputs, find_inputs
+from pipelines.items import Item
+
+STEP = "curate"
+TABLES = ("samples", "media", "sources", "lineage", "quarantine", "dropped", "annotations")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurateResult:
+    """What curation did.
+
+    Attributes:
+        counts: inputs, attached, used, filtered, quarantined, samples, tasks, context_buckets, splits, media, media_bytes,
+            shards, bytes (of all files), input_bytes, and reused (items that an interrupted run had finished).
+        unchanged: whether the corpus was already current.
+        digest: one hash over all files of the step.
+        seconds: wall time.
+    """
+
+    counts: dict[str, Any]
+    unchanged: bool
+    digest: str
+    seconds: float
+
+
+def curate(
+    inputs: Sequence[Path],
+    out: Path,
+    recipe: Recipe,
+    *,
+    beam_options: Sequence[str] = (),
+    progress: Progress = silent,
+) -> CurateResult:
+    """Curates files and folders into a corpus; the same inputs and recipe give the same bytes.
+
+    Args:
+        inputs: files or folders of raw data; their order does not matter.
+        out: the corpus folder; made when it is not there.
+        recipe: what is made of the inputs.
+        beam_options: passed to Beam; by default all cores of this machine work.
+        progress: told how many inputs are read.
+
+    Raises:
+        UsageError: an input does not exist, cannot be read or holds no file; ``out`` is something else than a corpus.
+        LongreelError: nothing was kept, another curation is writing there, or the pipeline failed.
+        LossLimitError: everything is written, but more inputs were quarantined than ``recipe.curate.loss_limit`` allows.
+    """
+    started = time.monotonic()
+    out = Path(out).resolve()
+    _check_out(inputs, out)
+    found = find_inputs(inputs, lambda done, total: progress("hash inputs", done, total))
+    setting = setting_id(recipe)
+    fingerprint = _fingerprint(found, recipe, setting)
+    corpus = Corpus(out)
+    with _alone(corpus):
+        record, reused = corpus.record(STEP) if corpus.is_current(STEP, fingerprint) else None, 0
+        unchanged = record is not None
+        if record is None:
+            keyed = [(item_key(item, setting), item) for item in found.items]
+            record, reused = _curate(corpus, keyed, found.attached, recipe, fingerprint, beam_options, progress)
+        elif not _identified(corpus, recipe):
+            corpus.write_identity(recipe)
+        _clear_work(corpus)
+    result = CurateResult(
+        counts={**record.counts, "reused": reused},
+        unchanged=unchanged,
+        digest=record.digest,
+        seconds=time.monotonic() - started,
+    )
+    _check_loss(corpus, record, recipe)
+    return result
+
+
+def _check_out(inputs: Sequence[Path], out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file: --out names a folder")
+    if out.is_dir() and not any((out / name).exists() for name in ("corpus.json", "_work")) and any(out.iterdir()):
+        raise UsageError(f"{out} holds something else than a corpus: name an empty or a new folder")
+    for given in inputs:
+        path = Path(given).resolve()
+        if path.is_dir() and (out == path or out.is_relative_to(path) or path.is_relative_to(out)):
+            raise UsageError(f"the corpus {out} and the input {given} must not lie in each other")
+
+
+def _fingerprint(found: Inputs, recipe: Recipe, setting: str) -> str:
+    spec = recipe.curate
+    return value_id(
+        {
+            "setting": setting,
+            "items": [item.identity() for item in found.items],
+            "attached": found.attached,
+            "near_text_similarity": spec.near_text_similarity,
+            "near_image_bits": spec.near_image_bits,
+            "heldout_share": spec.heldout_share,
+            "excluded_licences": spec.excluded_licences,
+            "shard_bytes": spec.shard_bytes,
+            "rows_per_file": spec.rows_per_file,
+        }
+    )
+
+
+def _identified(corpus: Corpus, recipe: Recipe) -> bool:
+    """Whether ``corpus.json`` names this recipe; fields of later steps may have changed since."""
+    with contextlib.suppress(LongreelError):
+        identity = corpus.identity()
+        return identity["format"] == FORMAT and canonical_json(identity["recipe"]) == canonical_json(recipe)
+    return False
+
+
+@contextlib.contextmanager
+def _alone(corpus: Corpus) -> Iterator[None]:
+    """Holds the corpus for one writer; the lock goes with the process, however it ends."""
+    corpus.work.mkdir(parents=True, exist_ok=True)
+    with (corpus.work / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LongreelError(f"another process is curating into {corpus.folder}: wait for it, or stop it") from None
+        yield
+
+
+def _curate(
+    corpus: Corpus,
+    keyed: Sequence[tuple[str, Item]],
+    attached: int,
+    recipe: Recipe,
+    fingerprint: str,
+    beam_options: Sequence[str],
+    progress: Progress,
+) -> tuple[StepRecord, int]:
+    from pipelines.running import run_pipeline
+
+    corpus.begin(STEP)
+    corpus.write_identity(recipe)
+    remove_leftovers(corpus.folder)
+    finished = corpus.work / "items"
+    wanted = {key for key, _ in keyed}
+    reused = len(wanted & _names(finished))
+    report = corpus.work / "curated.json"
+    report.unlink(missing_ok=True)
+
+    def tell() -> None:
+        done = len(wanted & _names(finished))
+        progress("read inputs", done, len(wanted), "writing" if done == len(wanted) else "")
+
+    tell()
+    run_pipeline(keyed, corpus.folder, recipe, beam_options, tell)
+    value = read_json(report)
+    counts: dict[str, Any] = {**value["counts"], "attached": attached}
+    if not counts["samples"]:
+        raise LongreelError(_nothing(corpus, counts))
+    written = [corpus.folder / file["path"] for file in value["written"]]
+    written += _empty_tables(
+        corpus, {path.relative_to(corpus.folder).parts[0] for path in written if path.suffix == ".parquet"}
+    )
+    counts["shards"] = sum(path.suffix == ".tar" for path in written)
+    counts["bytes"] = sum(path.stat().st_size for path in written)
+    owned = [corpus.table(table, origin=STEP) for table in TABLES] + [corpus.folder / "media"]
+    return corpus.commit(STEP, fingerprint, counts, written, owned), reused
+
+
+def _names(finished: Path) -> set[str]:
+    return {path.name for path in finished.glob("??/*") if not path.name.startswith(".")}
+
+
+def _empty_tables(corpus: Corpus, filled: set[str]) -> list[Path]:
+    """A table without rows still gets its columns."""
+    empty = [table for table in TABLES if table not in filled and table != "samples"]
+    return [path for table in empty for path in corpus.write_table(table, [], origin=STEP)]
+
+
+def _nothing(corpus: Corpus, counts: dict[str, Any]) -> str:
+    """Why there is no sample, in one line."""
+    import pyarrow.parquet as pq
+
+    reasons: Counter[str] = Counter()
+    for table in ("quarantine", "dropped"):
+        folder = corpus.table(table, origin=STEP)
+        for path in sorted(folder.glob("*.parquet")):
+            reasons.update(pq.read_table(path, columns=["reason"])["reason"].to_pylist())
+    said = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(5))
+    return (
+        f"no sample came out of {counts['inputs']} inputs ({counts['filtered']} filtered, {counts['quarantined']} quarantined: "
+        f"{said}): check the inputs"
+    )
+
+
+def _clear_work(corpus: Corpus) -> None:
+    """A finished step needs no finished items; the lock stays, because somebody may be waiting for it."""
+    shutil.rmtree(corpus.work / "items", ignore_errors=True)
+    (corpus.work / "curated.json").unlink(missing_ok=True)
+
+
+def _check_loss(corpus: Corpus, record: StepRecord, recipe: Recipe) -> None:
+    inputs, lost, limit = record.counts["inputs"], record.counts["quarantined"], recipe.curate.loss_limit
+    if lost > limit * inputs:
+        raise LossLimitError(
+            f"{lost} of {inputs} inputs are quarantined ({lost / inputs:.1%}), more than curate.loss_limit={limit:.1%}; "
+            f'the corpus is written: see `longreel query {corpus.folder} "SELECT * FROM quarantine"`'
+        )

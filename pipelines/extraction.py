@@ -1,0 +1,294 @@
+"""One item to its samples, pictures and known truth: which reader reads it, and what everything costs. Knows nothing of Beam.
+
+Every sample is rendered once, as the trainer will render it: the counts of its row, its buckets and its lineage come from
+that one rendering. A sample that no bucket holds is dropped here, with its reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from manifests import schemas
+from manifests.fingerprint import canonical_json, code_fingerprint, value_id
+from manifests.recipe import Recipe
+from manifests.rendering import Rendered, render
+from manifests.sample import Sample, messages_to_rows
+from manifests.tokenizer import Tokenizer, load_tokenizer
+from pipelines.duplicates import Signature
+from pipelines.items import Filtered, Item, Quarantined
+from pipelines.pictures import PictureStore
+from pipelines.sniffing import SNIFFED_BYTES, kind_of
+
+CODE = ("manifests", "pipelines")
+_MODALITY_OF_KIND = {"video": "video", "image": "image", "pdf": "document", "text": "text"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What every reader is given: the item, the recipe, the tokenizer."""
+
+    item: Item
+    recipe: Recipe
+    tokenizer: Tokenizer
+
+    @property
+    def path(self) -> Path:
+        """The item's own file."""
+        return Path(self.item.path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drop:
+    """A sample that was not made or not kept, and why."""
+
+    task: str
+    stage: str
+    reason: str
+    detail: str
+    sample_id: str | None = None
+
+
+@dataclass(kw_only=True)
+class Extracted:
+    """What a reader makes of an item.
+
+    Attributes:
+        modality: of the source: video, document, image, gui, trace or text.
+        annotation: kind and payload of the known truth, for `manifests.schemas.ANNOTATIONS`.
+        signature: how it is compared with other sources.
+    """
+
+    modality: str
+    samples: list[Sample]
+    store: PictureStore
+    signature: Signature
+    annotation: tuple[str, dict[str, Any]] | None = None
+    annotated_media: tuple[str, ...] = ()
+    drops: list[Drop] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """How an item ended, as rows. ``store`` holds the pictures named in ``media_ids``; the annotation is kind and JSON."""
+
+    status: str
+    modality: str
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    lineage: list[dict[str, Any]] = field(default_factory=list)
+    dropped: list[dict[str, Any]] = field(default_factory=list)
+    quarantine: dict[str, Any] | None = None
+    annotation: tuple[str, str] | None = None
+    signature: Signature | None = None
+    media_ids: list[str] = field(default_factory=list)
+    store: PictureStore | None = None
+
+
+def item_recipe(recipe: Recipe) -> dict[str, Any]:
+    """The parts of a recipe on which the result of a single item depends."""
+    spec = recipe.curate
+    return {
+        "costs": recipe.cost_fingerprint,
+        "tokenizer": load_tokenizer(recipe.tokenizer).fingerprint,
+        "video_forms": spec.video_forms,
+        "text_tokens_min": spec.text_tokens_min,
+        "jpeg_quality": spec.jpeg_quality,
+        "stored_tokens_max": spec.stored_tokens_max,
+        "item_bytes_max": spec.item_bytes_max,
+        "item_time_limit_s": spec.item_time_limit_s,
+    }
+
+
+def extract(item: Item, recipe: Recipe) -> Outcome:
+    """Reads one item. Whatever is wrong with it becomes its outcome; nothing escapes but a defect of memory or machine."""
+    modality = "unknown"
+    try:
+        if item.problem is not None:
+            raise Quarantined(item.problem.stage, item.problem.reason, item.problem.detail)
+        kind = _kind(item, recipe)
+        modality = _MODALITY_OF_KIND.get(kind, kind)
+        extracted = _read(kind, Setting(item=item, recipe=recipe, tokenizer=load_tokenizer(recipe.tokenizer)))
+        outcome = _outcome(extracted, item, recipe)
+        _prove(outcome)
+        return outcome
+    except Quarantined as problem:
+        return quarantined(item, problem, problem.modality or modality)
+    except Filtered as problem:
+        row = _dropped_row(item, Drop(task="", stage="filter", reason=problem.reason, detail=problem.detail))
+        return Outcome(status="filtered", modality=modality, dropped=[{**row, "task": None}])
+    except Exception as error:
+        words = f"{type(error).__name__}: {error}".replace(item.path, item.source).splitlines()[0]
+        detail = words.encode("utf-8", "backslashreplace").decode("utf-8")[:300]
+        return quarantined(item, Quarantined("extract", "error", detail), modality)
+
+
+def _prove(outcome: Outcome) -> None:
+    """Rows that do not fit their table are this item's problem, here; later they would be everybody's."""
+    for table, rows in (("samples", outcome.samples), ("lineage", outcome.lineage), ("dropped", outcome.dropped)):
+        pa.Table.from_pylist(rows, schema=schemas.TABLES[table])
+
+
+def quarantined(item: Item, problem: Quarantined, modality: str = "unknown") -> Outcome:
+    """The outcome of an item that is not what it should be."""
+    row = {
+        "source": item.source,
+        "source_id": None if item.sha256 is None else item.source_id,
+        "stage": problem.stage,
+        "reason": problem.reason,
+        "detail": problem.detail,
+    }
+    return Outcome(status="quarantined", modality=problem.modality or modality, quarantine=row)
+
+
+def _kind(item: Item, recipe: Recipe) -> str:
+    if item.bytes > recipe.curate.item_bytes_max:
+        detail = f"{item.bytes:,} bytes are more than curate.item_bytes_max={recipe.curate.item_bytes_max:,}"
+        raise Quarantined("limit", "too_large", detail)
+    with Path(item.path).open("rb") as stream:
+        head = stream.read(SNIFFED_BYTES)
+    kind = kind_of(Path(item.path).name, head)
+    if kind == "text" and Path(item.path).name == "trace.json":
+        return "trace"
+    if kind == "image" and item.attachment(".gui.json") is not None:
+        return "gui"
+    return kind
+
+
+def _read(kind: str, setting: Setting) -> Extracted:
+    """Calls the reader of a kind; each is imported when it is needed."""
+    match kind:
+        case "video":
+            from pipelines.video import read_video
+
+            return read_video(setting)
+        case "image":
+            from pipelines.images import read_image
+
+            return read_image(setting)
+        case "gui":
+            from pipelines.gui import read_screenshot
+
+            return read_screenshot(setting)
+        case "trace":
+            from pipelines.traces import read_trace
+
+            return read_trace(setting)
+        case "pdf":
+            from pipelines.pdf import read_pdf
+
+            return read_pdf(setting)
+        case _:
+            from pipelines.plain_text import read_text
+
+            return read_text(setting)
+
+
+def _outcome(extracted: Extracted, item: Item, recipe: Recipe) -> Outcome:
+    tokenizer = load_tokenizer(recipe.tokenizer)
+    fingerprint = value_id({"code": code_fingerprint(*CODE), "recipe": item_recipe(recipe)})
+    outcome = Outcome(status="used", modality=extracted.modality, signature=extracted.signature, store=extracted.store)
+    drops = list(extracted.drops)
+    shown: set[str] = set(extracted.annotated_media)
+    seen: set[str] = set()
+    for sample in extracted.samples:
+        sample_id = sample.sample_id
+        if sample_id in seen:
+            detail = f"the source already gave {sample_id}: the same frames and words"
+            drops.append(
+                Drop(task=sample.task, stage="duplicates", reason="exact_duplicate", detail=detail, sample_id=sample_id)
+            )
+            continue
+        seen.add(sample_id)
+        rendered = render(sample.messages, tokenizer, recipe.visual)
+        context, duration = recipe.buckets.context(rendered.cost.total), recipe.buckets.duration(sample.duration_s)
+        if context is None:
+            detail = f"{rendered.cost.total:,} tokens are more than the largest bucket, {recipe.buckets.context_256k:,}"
+            drops.append(Drop(task=sample.task, stage="bucket", reason="over_context", detail=detail, sample_id=sample_id))
+            continue
+        if sample.duration_s is not None and duration is None:
+            detail = f"{sample.duration_s:.1f} s are more than the largest bucket, {recipe.buckets.duration_2h:g} s"
+            drops.append(Drop(task=sample.task, stage="bucket", reason="over_duration", detail=detail, sample_id=sample_id))
+            continue
+        shown.update(visual.media_id for visual in sample.visuals)
+        outcome.samples.append(_sample_row(sample, rendered, context, duration, extracted.modality, fingerprint))
+        outcome.lineage += _lineage_rows(sample, rendered)
+    outcome.dropped = [_dropped_row(item, drop) for drop in drops]
+    if not outcome.samples:
+        if not drops:
+            raise Filtered("no_sample", "nothing in it can be asked or learned under this recipe")
+        return Outcome(status="filtered", modality=extracted.modality, dropped=outcome.dropped)
+    if extracted.annotation is not None:
+        kind, payload = extracted.annotation
+        outcome.annotation = (kind, canonical_json(payload).encode("utf-8", "replace").decode("utf-8"))
+    outcome.media_ids = sorted(shown)
+    return outcome
+
+
+def _sample_row(
+    sample: Sample, rendered: Rendered, context: str, duration: str | None, modality: str, fingerprint: str
+) -> dict[str, Any]:
+    """A row of `manifests.schemas.SAMPLES`, but for split and cluster, which are known when all items are."""
+    return {
+        "sample_id": sample.sample_id,
+        "origin": "curate",
+        "task": sample.task,
+        "capabilities": list(sample.capabilities),
+        "modality": "gui" if modality == "trace" else modality,
+        "split": "",
+        "source_ids": list(sample.source_ids),
+        "messages": messages_to_rows(sample.messages),
+        "text_tokens": rendered.cost.text,
+        "visual_tokens": rendered.cost.visual,
+        "total_tokens": rendered.cost.total,
+        "learned_tokens": int(np.count_nonzero(rendered.labels != -100)),
+        "context_bucket": context,
+        "duration_bucket": duration,
+        "duration_s": sample.duration_s,
+        "quality": [(name, round(float(score), 4)) for name, score in sorted(sample.quality.items())],
+        "duplicate_cluster": "",
+        "licence": sample.licence,
+        "reasoning": None,
+        "fingerprint": fingerprint,
+    }
+
+
+def _lineage_rows(sample: Sample, rendered: Rendered) -> list[dict[str, Any]]:
+    rows = []
+    sample_id = sample.sample_id
+    for span in rendered.spans:
+        part = sample.messages[span.message].parts[span.part]
+        origin = part.origin
+        row: dict[str, Any] = {
+            "sample_id": sample_id,
+            "message": span.message,
+            "part": span.part,
+            "frame": span.frame,
+            "token_start": span.start,
+            "token_end": span.end,
+            "source_id": None if origin is None else origin.source_id,
+            "start_s": None if origin is None else origin.start_s,
+            "end_s": None if origin is None else origin.end_s,
+            "page": None if origin is None else origin.page,
+            "box": None if origin is None or origin.box is None else list(origin.box),
+            "media_id": part.visuals[span.frame or 0].media_id if part.visuals else None,
+        }
+        if span.frame is not None:
+            row["start_s"] = row["end_s"] = part.visuals[span.frame].time_s
+        rows.append(row)
+    return rows
+
+
+def _dropped_row(item: Item, drop: Drop) -> dict[str, Any]:
+    return {
+        "source": item.source,
+        "source_id": item.source_id,
+        "sample_id": drop.sample_id,
+        "task": drop.task,
+        "stage": drop.stage,
+        "reason": drop.reason,
+        "detail": drop.detail,
+    }

@@ -1,0 +1,258 @@
+"""The Beam pipeline: read items, decide on all of them together, write the tables and shards.
+
+    items -> spread -> read (each in a process of its own; finished ones are reused) -> summaries -> verdict
+                                     |                                                                |
+                                     +------ rows and pictures of kept items, by file <--- side input +
+                                                        |-> one Parquet file each
+                                                        |-> one media shard each -> its rows of `media` -> Parquet
+
+Every file is written whole by one worker from rows it sorts, so bytes depend neither on how many workers there are nor on
+which came first. Items travel as paths, pictures never: workers share the corpus folder (a local disk, or one mounted on all
+machines).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import AsSingleton
+
+from manifests import files, schemas
+from manifests.corpus import Corpus
+from manifests.fingerprint import sha256_bytes, unit_hash
+from manifests.recipe import Recipe
+from manifests.shards import MediaItem, write_shard
+from pipelines.finished import read_finished, read_pictures
+from pipelines.isolation import Readers
+from pipelines.items import Item
+from pipelines.verdict import Summary, Verdict, decide
+
+FileKey = tuple[str, str, str, int]
+SORTED_BY: dict[str, tuple[str, ...]] = {
+    "samples": ("sample_id",),
+    "lineage": ("sample_id", "message", "part", "frame"),
+    "media": ("media_id",),
+    "sources": ("source",),
+    "quarantine": ("source",),
+    "dropped": ("source", "sample_id", "task", "reason", "detail"),
+    "annotations": ("source",),
+}
+_SPLIT_BY = {"samples": "sample_id", "lineage": "sample_id", "media": "media_id"}
+_NONE = ""
+
+
+class Curation(beam.PTransform):
+    """Items and their keys to the paths and sizes of everything that was written.
+
+    Guarantees: each file of the result is there whole, with rows in the order of `SORTED_BY`; running it again over the
+    same items writes the same bytes. Does not guarantee that a file of an earlier run is gone: that is `Corpus.commit`.
+
+    Args:
+        folder: the corpus; shared by all workers.
+        recipe: what is made of the items.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        super().__init__()
+        self.folder, self.recipe = str(folder), recipe
+
+    def expand(self, items: beam.PCollection[tuple[str, Item]]) -> beam.PCollection[dict[str, Any]]:
+        """Read, decide, write."""
+        summaries = (
+            items
+            | "spread" >> beam.Reshuffle()
+            | "read" >> beam.ParDo(ReadItem(self.folder, self.recipe)).with_output_types(Summary)
+        )
+        verdict = summaries | "gather" >> beam.combiners.ToList() | "decide" >> beam.Map(decide, self.recipe)
+        fates = AsSingleton(verdict)
+        rows = summaries | "rows" >> beam.FlatMap(rows_of, self.folder, self.recipe, fates).with_output_types(
+            tuple[FileKey, dict[str, Any]]
+        )
+        shards = (
+            summaries
+            | "pictures" >> beam.FlatMap(pictures_of, fates).with_output_types(tuple[int, tuple[str, str, str]])
+            | "by shard" >> beam.GroupByKey()
+            | "write shard" >> beam.Map(write_media_shard, self.folder)
+        )
+        media = shards | "places" >> beam.FlatMap(places_of, self.recipe, fates).with_output_types(
+            tuple[FileKey, dict[str, Any]]
+        )
+        tables = (
+            (rows, media)
+            | "all rows" >> beam.Flatten()
+            | "by file" >> beam.GroupByKey()
+            | "write rows" >> beam.Map(write_rows_of_file, self.folder)
+        )
+        written = (shards | "shard paths" >> beam.Map(lambda shard: shard[0]), tables) | "all paths" >> beam.Flatten()
+        return written | "gather paths" >> beam.combiners.ToList() | "report" >> beam.Map(report, self.folder, fates)
+
+
+class ReadItem(beam.DoFn):
+    """Makes sure that an item's finished file is there, and summarises it. A finished item is not read again."""
+
+    def __init__(self, folder: str, recipe: Recipe) -> None:
+        self.folder, self.recipe = folder, recipe
+
+    def setup(self) -> None:
+        """Once per worker."""
+        self.readers = Readers(self.recipe)
+
+    def process(self, element: tuple[str, Item]) -> Iterator[Summary]:
+        """One item."""
+        key, item = element
+        path = finished_path(Path(self.folder), key)
+        if not path.is_file():
+            self.readers.read(item, path)
+        yield summarise(key, item, path)
+
+    def teardown(self) -> None:
+        """Once per worker."""
+        self.readers.close()
+
+
+def finished_path(folder: Path, key: str) -> Path:
+    """Where the finished item with this key lies."""
+    return Corpus(folder).work / "items" / key[:2] / key
+
+
+def summarise(key: str, item: Item, path: Path) -> Summary:
+    """What the verdict needs to know of a finished item."""
+    finished = read_finished(path)
+    lineage: dict[str, int] = {}
+    for row in finished.lineage:
+        lineage[row["sample_id"]] = lineage.get(row["sample_id"], 0) + 1
+    return Summary(
+        key=key,
+        source=item.source,
+        source_id=item.source_id,
+        sha256=item.sha256,
+        bytes=item.bytes,
+        attached=tuple(sorted(file.source for file in item.attached)),
+        licence=item.licence,
+        origin=item.origin,
+        status=finished.status,
+        modality=finished.modality,
+        signature=finished.signature,
+        samples=tuple(
+            (row["sample_id"], row["task"], row["context_bucket"], row["duration_bucket"], lineage[row["sample_id"]])
+            for row in finished.samples
+        ),
+        media=tuple((media_id, place[4]) for media_id, place in sorted(finished.media.items())),
+        dropped=len(finished.dropped),
+    )
+
+
+def _file_key(table: str, row: dict[str, Any], verdict: Verdict, rows_per_file: int) -> FileKey:
+    """The file a row belongs to: its partition, and there its range of ids."""
+    context, duration = (row["context_bucket"], row["duration_bucket"]) if table == "samples" else (None, None)
+    part = 0
+    if table in _SPLIT_BY:
+        parts = -(-verdict.rows[table, context, duration] // rows_per_file)
+        part = int(row[_SPLIT_BY[table]][:8], 16) * parts >> 32
+    return table, context or _NONE, duration or _NONE, part
+
+
+def rows_of(summary: Summary, folder: str, recipe: Recipe, verdict: Verdict) -> Iterator[tuple[FileKey, dict[str, Any]]]:
+    """Every row that an item puts into a table, with the file it belongs to."""
+    fate = verdict.fates[summary.key]
+    finished = read_finished(finished_path(Path(folder), summary.key))
+    source = fate.source_row
+    tables: dict[str, list[dict[str, Any]]] = {"sources": [source], "dropped": [*finished.dropped, *fate.dropped]}
+    if finished.quarantine is not None:
+        tables["quarantine"] = [finished.quarantine]
+    if fate.used:
+        common = {"split": source["split"], "duplicate_cluster": source["duplicate_cluster"]}
+        tables["samples"] = [
+            {**row, **common, "quality": [tuple(score) for score in row["quality"]]}
+            for row in finished.samples
+            if row["sample_id"] not in fate.lost_samples
+        ]
+        tables["lineage"] = [row for row in finished.lineage if row["sample_id"] not in fate.lost_samples]
+        if finished.annotation is not None:
+            kind, payload = finished.annotation
+            annotation = {"source_id": summary.source_id, "source": summary.source, "kind": kind, "payload": payload}
+            tables["annotations"] = [{**annotation, "licence": summary.licence, **common}]
+    for table, rows in tables.items():
+        for row in rows:
+            yield _file_key(table, row, verdict, recipe.curate.rows_per_file), row
+
+
+def pictures_of(summary: Summary, verdict: Verdict) -> Iterator[tuple[int, tuple[str, str, str]]]:
+    """The pictures that an item stores: shard number, then media_id, key of the item, source_id."""
+    fate = verdict.fates[summary.key]
+    if fate.used:
+        shard = int(unit_hash("shard", summary.source_id) * verdict.shards)
+        for media_id, _ in summary.media:
+            if media_id not in fate.lost_media:
+                yield shard, (media_id, summary.key, summary.source_id)
+
+
+def write_media_shard(
+    shard: tuple[int, Iterable[tuple[str, str, str]]], folder: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Writes one shard, its pictures in order of media_id; returns what was written and where each picture lies."""
+    number, pictures = shard
+    members = sorted(pictures)
+    name = f"media/shard-{number:05d}.tar"
+    shown: list[MediaItem] = []
+
+    def items() -> Iterator[MediaItem]:
+        for media_id, key, _ in members:
+            (item,) = read_pictures(finished_path(Path(folder), key), [media_id])
+            if sha256_bytes(item.data)[: len(media_id)] != media_id:
+                raise ValueError(
+                    f"picture {media_id} of finished item {key} has other bytes: delete {folder}/_work and curate again"
+                )
+            shown.append(MediaItem(media_id=media_id, extension=item.extension, height=item.height, width=item.width, data=b""))
+            yield item
+
+    placed = write_shard(Path(folder) / name, items())
+    rows = [
+        {
+            "media_id": place.media_id,
+            "shard": name,
+            "offset": place.offset,
+            "length": place.length,
+            "sha256": place.sha256,
+            "extension": item.extension,
+            "height": item.height,
+            "width": item.width,
+            "source_id": source_id,
+        }
+        for place, item, (_, _, source_id) in zip(placed, shown, members, strict=True)
+    ]
+    return {"path": name, "rows": len(rows)}, rows
+
+
+def places_of(
+    shard: tuple[dict[str, Any], list[dict[str, Any]]], recipe: Recipe, verdict: Verdict
+) -> Iterator[tuple[FileKey, dict[str, Any]]]:
+    """The rows of `media` for one shard."""
+    for row in shard[1]:
+        yield _file_key("media", row, verdict, recipe.curate.rows_per_file), row
+
+
+def write_rows_of_file(file: tuple[FileKey, Iterable[dict[str, Any]]], folder: str) -> dict[str, Any]:
+    """Writes one Parquet file, its rows in order."""
+    (table, context, duration, part), rows = file
+    ordered = sorted(rows, key=lambda row: tuple((row[name] is not None, row[name] or 0) for name in SORTED_BY[table]))
+    path = table_folder(Corpus(folder), table, context, duration) / f"part-{part:05d}.parquet"
+    files.write_rows(path, ordered, schemas.TABLES[table])
+    return {"path": path.relative_to(folder).as_posix(), "rows": len(ordered)}
+
+
+def table_folder(corpus: Corpus, table: str, context: str = _NONE, duration: str = _NONE) -> Path:
+    """The folder of a partition of this step."""
+    if table == "samples":
+        return corpus.table(table, origin="curate", context_bucket=context or None, duration_bucket=duration or None)
+    return corpus.table(table, origin="curate")
+
+
+def report(written: list[dict[str, Any]], folder: str, verdict: Verdict) -> dict[str, Any]:
+    """Leaves what was written, and the figures, where the driver reads them: `curated.json` in the work folder."""
+    value = {"written": sorted(written, key=lambda file: file["path"]), "counts": verdict.counts}
+    files.write_json(Corpus(folder).work / "curated.json", value)
+    return value

@@ -1,0 +1,71 @@
+"""Pictures with captions: one `image.caption` sample each. A picture that nobody has described is filtered."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from manifests.fingerprint import unit_hash
+from manifests.sample import Message, Origin, Part, Sample, Visual, text
+from pipelines.duplicates import Signature
+from pipelines.extraction import Extracted, Setting
+from pipelines.items import Filtered, Quarantined
+from pipelines.pictures import PictureStore, look, open_picture, sharpness, store_picture
+from pipelines.sidecars import read_sidecar, text_field
+
+QUESTIONS = (
+    "Describe this picture.",
+    "What does this picture show?",
+    "Write a caption for this picture.",
+    "Tell me what can be seen here.",
+)
+
+
+def read_image(setting: Setting) -> Extracted:
+    """A picture and its ``.caption.json``.
+
+    Raises:
+        Quarantined: the picture cannot be decoded, or its sidecar is not a caption.
+        Filtered: it has no caption.
+    """
+    item, recipe = setting.item, setting.recipe
+    picture = open_picture(setting.path)
+    sidecar = item.attachment(".caption.json")
+    if sidecar is None:
+        raise Filtered("no_caption", "no .caption.json stands beside the picture")
+    caption = text_field(read_sidecar(sidecar), "caption", sidecar)
+    if not caption:
+        raise Quarantined("check", "bad_sidecar", f"{sidecar.source}: the caption is empty", "image")
+    store = PictureStore()
+    media_id, _ = store_picture(
+        store, picture, recipe.visual, recipe.curate.stored_tokens_max, jpeg_quality=recipe.curate.jpeg_quality
+    )
+    height, width = recipe.visual.image_size(picture.height, picture.width)
+    whole = Origin(source_id=item.source_id, box=(0.0, 0.0, float(picture.width), float(picture.height)))
+    question = QUESTIONS[int(unit_hash("image.caption", item.source_id) * len(QUESTIONS))]
+    shown = Part(kind="image", visuals=(Visual(media_id=media_id, height=height, width=width),), origin=whole)
+    small = picture.convert("L").resize((256, 256), Image.Resampling.BILINEAR)
+    sample = Sample(
+        task="image.caption",
+        capabilities=("captioning",),
+        messages=(
+            Message(role="user", parts=(shown, text(question))),
+            Message(role="assistant", parts=(text(caption, whole),)),
+        ),
+        licence=item.licence,
+        quality={"sharpness": sharpness(np.asarray(small))},
+    )
+    hashed = look(picture)
+    return Extracted(
+        modality="image",
+        samples=[sample],
+        store=store,
+        signature=Signature(
+            kind="image",
+            looks=() if hashed is None else ((0.0, hashed),),
+            size=float(picture.width * picture.height),
+            described=True,
+        ),
+        annotation=("image", {"media_id": media_id, "width": picture.width, "height": picture.height, "caption": caption}),
+        annotated_media=(media_id,),
+    )

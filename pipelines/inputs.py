@@ -1,0 +1,290 @@
+"""From paths on a command line to items: every file below them is an item, belongs to one, or is an inventory. None is lost.
+
+Names are independent of the order in which inputs are given and of where they lie: an item is called by its path below the
+input it was found under (below the outermost one when inputs overlap); only a path that occurs in two inputs is prefixed with
+its input's name. Bytes of a name that are not printable UTF-8 are escaped as ``\\xNN``. Links are not followed out of an input.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from manifests.errors import UsageError
+from manifests.fingerprint import sha256_file
+from pipelines.inventory import INVENTORY_FILES, Inventory, read_inventory
+from pipelines.items import Attachment, Item, Problem
+
+SIDECARS: dict[str, tuple[str, ...]] = {
+    ".captions.json": (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".ts", ".mpg", ".mpeg", ".ogv", ".flv", ".wmv"),
+    ".caption.json": (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+    ".gui.json": (".png", ".jpg", ".jpeg", ".webp"),
+}
+TRACE = "trace.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """Everything that was found.
+
+    Attributes:
+        items: sorted by source name.
+        attached: how many files describe other files (sidecars, screenshots of traces, inventories).
+    """
+
+    items: tuple[Item, ...]
+    attached: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    path: Path
+    relative: str
+    sidecars: tuple[tuple[str, Path], ...] = ()
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Root:
+    path: Path
+    only: tuple[str, ...] | None
+
+
+def find_inputs(paths: Sequence[Path], progress: Callable[[int, int], None] = lambda done, total: None) -> Inputs:
+    """Walks files and folders and hashes what it finds.
+
+    Args:
+        paths: files or folders.
+        progress: called with the number of items hashed and their total.
+
+    Raises:
+        UsageError: a path does not exist, cannot be read, or is a folder without any file.
+    """
+    found: list[tuple[_Root, _Found]] = []
+    attached = 0
+    inventories: dict[Path, Inventory] = {}
+    for root in _roots(paths):
+        inventories[root.path] = read_inventory(root.path)
+        attached += inventories[root.path].files
+        items, sidecars = _walk(root)
+        attached += sidecars
+        found += [(root, item) for item in items]
+    prefixes = _prefixes({root.path for root, _ in found})
+    roots_of: dict[str, set[Path]] = defaultdict(set)
+    for root, item in found:
+        roots_of[item.relative].add(root.path)
+
+    def make(entry: tuple[_Root, _Found]) -> Item:
+        root, item = entry
+        prefix = prefixes[root.path] + "/" if len(roots_of[item.relative]) > 1 else ""
+        return _item(item, prefix, inventories[root.path])
+
+    items_made: list[Item] = []
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        for made in pool.map(make, found):
+            items_made.append(made)
+            progress(len(items_made), len(found))
+    return Inputs(items=tuple(sorted(items_made, key=lambda item: item.source)), attached=attached)
+
+
+def _roots(paths: Sequence[Path]) -> list[_Root]:
+    folders: set[Path] = set()
+    files: dict[Path, set[str]] = defaultdict(set)
+    for given in paths:
+        try:
+            path = Path(given).resolve(strict=True)
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            raise UsageError(f"input {given} does not exist: name a file or a folder") from None
+        except OSError as error:
+            raise UsageError(f"input {given} cannot be read: {error.strerror}") from error
+        if stat.S_ISDIR(mode):
+            if not os.access(path, os.R_OK | os.X_OK):
+                raise UsageError(f"input {given} cannot be read: permission denied")
+            if not any(names for _, _, names in os.walk(path)):
+                raise UsageError(f"input {given} is a folder without any file: name the folder that holds the data")
+            folders.add(path)
+        elif not stat.S_ISREG(mode):
+            raise UsageError(f"input {given} is neither a file nor a folder")
+        elif not os.access(path, os.R_OK):
+            raise UsageError(f"input {given} cannot be read: permission denied")
+        else:
+            files[path.parent].add(path.name)
+    outer = {path for path in folders if not any(parent in folders for parent in path.parents)}
+    roots = [_Root(path=path, only=None) for path in outer]
+    roots += [
+        _Root(path=folder, only=tuple(sorted(names)))
+        for folder, names in files.items()
+        if folder not in outer and not any(parent in outer for parent in folder.parents)
+    ]
+    return sorted(roots, key=lambda root: os.fsencode(root.path))
+
+
+def _prefixes(roots: set[Path]) -> dict[Path, str]:
+    """The shortest ends of the paths that tell the inputs apart."""
+    prefixes: dict[Path, str] = {}
+    for root in roots:
+        parts = root.parts
+        for length in range(1, len(parts) + 1):
+            end = parts[-length:]
+            if all(other == root or other.parts[-length:] != end for other in roots):
+                break
+        prefixes[root] = "/".join(parts[-length:]).lstrip("/")
+    return prefixes
+
+
+def _walk(root: _Root) -> tuple[list[_Found], int]:
+    """The items of one input, and how many sidecars belong to them."""
+    items: list[_Found] = []
+    attached = 0
+    for folder, names, files in os.walk(root.path, followlinks=False):
+        here = Path(folder)
+        for name in sorted(names):
+            if (here / name).is_symlink():
+                relative = os.path.relpath(here / name, root.path)
+                problem = Problem(stage="probe", reason="unsafe_path", detail="a link to a folder is not followed")
+                items.append(_Found(path=here / name, relative=relative, problem=problem))
+        if root.only is not None:
+            names.clear()
+            files = _with_sidecars(root.only, set(files))
+        present = sorted(name for name in files if not (here == root.path and name in INVENTORY_FILES))
+        made, count = _items_of_folder(here, root.path, present)
+        items += made
+        attached += count
+    return items, attached
+
+
+def _with_sidecars(only: tuple[str, ...], there: set[str]) -> list[str]:
+    """Files named on the command line bring their sidecars, and a trace its screenshots."""
+    wanted = set(only)
+    for name in only:
+        wanted |= {sidecar for sidecar, owner in _owners(sorted(there)).items() if name in owner}
+    if TRACE in wanted:
+        wanted |= {name for name in there if _is_step(name)}
+    return sorted(wanted & there)
+
+
+def _is_step(name: str) -> bool:
+    return name.startswith("step-") and name.lower().endswith((".png", ".jpg", ".jpeg"))
+
+
+def _owners(names: Sequence[str]) -> dict[str, list[str]]:
+    """For each sidecar of a folder, the files that it describes (none: it is an orphan)."""
+    by_stem: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        by_stem[Path(name).stem].append(name)
+    owners: dict[str, list[str]] = {}
+    for name in names:
+        for suffix, extensions in SIDECARS.items():
+            if name.endswith(suffix) and name != suffix:
+                described = [other for other in by_stem[name[: -len(suffix)]] if other != name]
+                owners[name] = [other for other in described if Path(other).suffix.lower() in extensions]
+                break
+    return owners
+
+
+def _items_of_folder(here: Path, root: Path, names: list[str]) -> tuple[list[_Found], int]:
+    owners = _owners(names)
+    belongs: dict[str, list[tuple[str, Path]]] = defaultdict(list)
+    attached: set[str] = set()
+    for sidecar, described in owners.items():
+        role = next(suffix for suffix in SIDECARS if sidecar.endswith(suffix))
+        for name in described:
+            belongs[name].append((role, here / sidecar))
+            attached.add(sidecar)
+    if TRACE in names:
+        steps = [name for name in names if _is_step(name)]
+        belongs[TRACE] += [(name, here / name) for name in steps]
+        attached.update(steps)
+    items = []
+    for name in names:
+        if name in attached:
+            continue
+        problem = None
+        if name in owners:
+            detail = f"no file of this folder is described by it: {name} needs a picture or video of the same name"
+            problem = Problem(stage="probe", reason="orphan_sidecar", detail=escaped(detail))
+        path = here / name
+        relative = os.path.relpath(path, root)
+        items.append(
+            _Found(path=path, relative=relative, sidecars=tuple(belongs[name]), problem=problem or _unsafe(path, root))
+        )
+    return items, len(attached)
+
+
+def _unsafe(path: Path, root: Path) -> Problem | None:
+    """Why a path must not be opened: special files block or never end, links may lead anywhere."""
+    try:
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            target = path.resolve(strict=True)
+            if not target.is_relative_to(root):
+                return Problem(stage="probe", reason="unsafe_path", detail="a link that leads out of the input is not followed")
+            mode = target.stat().st_mode
+    except OSError as error:
+        return Problem(stage="probe", reason="unreadable", detail=error.strerror or type(error).__name__)
+    except RuntimeError:
+        return Problem(stage="probe", reason="unreadable", detail="a link that leads to itself")
+    if not stat.S_ISREG(mode):
+        return Problem(stage="probe", reason="unsafe_path", detail="neither a file nor a folder")
+    return None
+
+
+def _item(found: _Found, prefix: str, inventory: Inventory) -> Item:
+    source = escaped(prefix + found.relative)
+    licence, origin = inventory.of(escaped(found.relative))
+    size, checksum, problem = 0, None, found.problem
+    attached: list[Attachment] = []
+    if problem is None or problem.reason == "orphan_sidecar":
+        try:
+            checksum, size = sha256_file(found.path), found.path.stat().st_size
+            for role, path in found.sidecars:
+                attached.append(_attachment(role, path, os.path.dirname(source)))
+        except (OSError, ValueError) as error:
+            words = (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
+            problem = Problem(stage="probe", reason="unreadable", detail=words)
+            checksum, attached = None, []
+    return Item(
+        source=source,
+        path=str(found.path),
+        bytes=size + sum(file.bytes for file in attached),
+        sha256=checksum,
+        attached=tuple(attached),
+        licence=licence,
+        origin=origin,
+        problem=problem,
+    )
+
+
+def _attachment(role: str, path: Path, folder: str) -> Attachment:
+    if path.is_symlink() or not path.is_file():
+        raise ValueError(f"its attached file {escaped(path.name)} is not a plain file")
+    name = escaped(path.name)
+    return Attachment(
+        role=escaped(role),
+        source=f"{folder}/{name}" if folder else name,
+        path=str(path),
+        bytes=path.stat().st_size,
+        sha256=sha256_file(path),
+    )
+
+
+def escaped(name: str) -> str:
+    """A name as printable text, one to one: a backslash is doubled, every byte or character that does not print is escaped."""
+    pieces: list[str] = []
+    for character in name:
+        code = ord(character)
+        if character == "\\":
+            pieces.append("\\\\")
+        elif 0xDC80 <= code <= 0xDCFF:
+            pieces.append(f"\\x{code - 0xDC00:02x}")
+        elif character.isprintable():
+            pieces.append(character)
+        else:
+            pieces.append(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
+    return "".join(pieces)

@@ -1,0 +1,164 @@
+"""Items are read in processes of their own: a decoder that crashes or hangs costs one item, never the run.
+
+A reader process is kept for many items (starting one costs a second of imports), killed when an item exceeds its time, and
+replaced when it died. An item whose reader dies is tried once more, because the machine may be to blame; then it is
+quarantined. Readers live in a session of their own: an interrupt from the keyboard ends the run, not the item.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import manifests
+from manifests.errors import LongreelError
+from manifests.fingerprint import canonical_json
+from manifests.recipe import Recipe
+from pipelines.extraction import quarantined
+from pipelines.finished import write_outcome
+from pipelines.items import Item, Quarantined
+
+START_LIMIT_S = 300.0
+ATTEMPTS = 2
+
+
+def import_path() -> str:
+    """PYTHONPATH under which another Python finds these packages, wherever it starts."""
+    here = str(Path(next(iter(manifests.__path__))).resolve().parent)
+    return os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+class _DiedError(Exception):
+    pass
+
+
+class _LateError(Exception):
+    pass
+
+
+class _Reader:
+    """One reader process."""
+
+    def __init__(self, recipe_json: str) -> None:
+        environment = {**os.environ, "PYTHONPATH": import_path(), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pipelines.reader_process", str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+        self.words = bytearray()
+        threading.Thread(target=self._listen, daemon=True).start()
+        try:
+            self._ask(recipe_json, START_LIMIT_S)
+        except (_DiedError, _LateError) as error:
+            self.kill()
+            words = self.words.decode("utf-8", "replace").strip().splitlines()
+            raise LongreelError(f"a reader process did not start: {words[-1] if words else 'no reason given'}") from error
+
+    def _listen(self) -> None:
+        """Keeps the end of what the process says to standard error, and keeps its pipe from filling."""
+        assert self.process.stderr is not None
+        with contextlib.suppress(ValueError, OSError):
+            for line in self.process.stderr:
+                self.words += line
+                del self.words[:-4096]
+
+    def _ask(self, line: str, limit_s: float) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(line.encode() + b"\n")
+            self.process.stdin.flush()
+        except (BrokenPipeError, OSError) as error:
+            raise _DiedError from error
+        deadline = time.monotonic() + limit_s
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            if not selector.select(timeout=max(0.0, deadline - time.monotonic())):
+                raise _LateError
+        if not self.process.stdout.readline():
+            raise _DiedError
+
+    def read(self, item: Item, result: Path, limit_s: float) -> None:
+        """Has one item read.
+
+        Raises:
+            _LateError: it took longer than ``limit_s`` seconds.
+            _DiedError: the process ended.
+        """
+        self._ask(json.dumps({"item": dataclasses.asdict(item), "result": str(result)}), limit_s)
+
+    def kill(self) -> int:
+        """Ends the process now; returns its exit status."""
+        self.process.kill()
+        status = self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            with contextlib.suppress(OSError):
+                if stream is not None:
+                    stream.close()
+        return status
+
+
+class Readers:
+    """Reader processes for any number of threads: as many as are used at a time.
+
+    Args:
+        recipe: what they read with.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe_json = canonical_json(recipe)
+        self.limit_s = recipe.curate.item_time_limit_s
+        self.idle: list[_Reader] = []
+        self.lock = threading.Lock()
+
+    def read(self, item: Item, result: Path) -> None:
+        """Has one item read; afterwards ``result`` is there, whatever the item was."""
+        for attempt in range(1, ATTEMPTS + 1):
+            with self.lock:
+                reader = self.idle.pop() if self.idle else None
+            if reader is None:
+                reader = _Reader(self.recipe_json)
+            try:
+                reader.read(item, result, self.limit_s)
+            except _LateError:
+                reader.kill()
+                detail = f"not read within curate.item_time_limit_s={self.limit_s:g} s"
+                write_outcome(result, quarantined(item, Quarantined("limit", "time_limit", detail)))
+                return
+            except _DiedError:
+                status = reader.kill()
+                if attempt == ATTEMPTS:
+                    detail = f"its reader ended {ATTEMPTS} times with {_status_words(status)}"
+                    write_outcome(result, quarantined(item, Quarantined("decode", "reader_crash", detail)))
+                    return
+            else:
+                with self.lock:
+                    self.idle.append(reader)
+                return
+
+    def close(self) -> None:
+        """Ends the idle processes."""
+        with self.lock:
+            readers, self.idle = self.idle, []
+        for reader in readers:
+            reader.kill()
+
+
+def _status_words(status: int) -> str:
+    if status < 0:
+        with contextlib.suppress(ValueError):
+            return f"signal {signal.Signals(-status).name}"
+    return f"status {status}"

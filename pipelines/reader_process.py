@@ -1,0 +1,51 @@
+"""The process in which items are read: ``python -m pipelines.reader_process PARENT``. See `pipelines.isolation`.
+
+Requests and replies are lines of JSON on standard input and output. The first request is the recipe; each further one is an
+item and the file its result belongs in. The process ends with its input, or when its parent is gone, whichever comes first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+POLL_S = 0.2
+
+
+def end_with_parent(parent: int) -> None:
+    """Ends this process soon after its parent has ended, so that a killed run leaves nobody who writes."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main() -> None:
+    """Serves requests until the input ends."""
+    end_with_parent(int(sys.argv[1]))
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    # Decoders print what they like; standard output is the line to the parent and must carry nothing else.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+    from manifests.recipe_json import recipe_from_json
+    from pipelines.extraction import extract
+    from pipelines.finished import write_outcome
+    from pipelines.items import Item
+
+    recipe = recipe_from_json(sys.stdin.readline())
+    print("ready", file=replies, flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        write_outcome(Path(request["result"]), extract(Item.from_json(request["item"]), recipe))
+        print("done", file=replies, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""How the pipeline is run: with all cores of this machine unless Beam's own options say otherwise, and without Beam's chatter.
+
+Beam's ``DirectRunner`` first looks for a newer runner on the network. Here it means what it always meant: the runner that is
+part of the Python SDK, with one worker process per core (`pipelines.beam_worker`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shlex
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from manifests.errors import LongreelError, UsageError
+from manifests.recipe import Recipe
+from pipelines.isolation import import_path
+from pipelines.items import Item
+
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.runners.runner import PipelineRunner
+
+LOCAL_RUNNERS = ("directrunner", "direct", "fnapirunner", "bundlebaseddirectrunner")
+POLL_S = 0.25
+
+
+def run_pipeline(
+    items: Sequence[tuple[str, Item]],
+    folder: Path,
+    recipe: Recipe,
+    options: Sequence[str],
+    while_running: Callable[[], None],
+) -> None:
+    """Runs curation over keys and their items, and calls ``while_running`` four times a second until it ends.
+
+    Raises:
+        UsageError: Beam does not accept the options.
+        LongreelError: the pipeline failed; the message is its last line.
+    """
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            _run(items, folder, recipe, options)
+        except BaseException as error:
+            failure.append(error)
+
+    with _environment(PYTHONPATH=import_path()), _quiet():
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(POLL_S)
+            while_running()
+    if failure:
+        error = failure[0]
+        if isinstance(error, LongreelError):
+            raise error
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        words = lines[-1] if lines else type(error).__name__
+        raise LongreelError(f"curation failed: {words}; what is finished is kept, run it again") from error
+
+
+def _run(items: Sequence[tuple[str, Item]], folder: Path, recipe: Recipe, arguments: Sequence[str]) -> None:
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    from pipelines.graph import Curation
+
+    try:
+        options = PipelineOptions(list(arguments))
+        pipeline = beam.Pipeline(runner=local_runner(options, arguments), options=options)
+    except (SystemExit, ValueError, ImportError, AttributeError) as error:
+        raise UsageError(f"Beam does not accept the options {' '.join(arguments)}: {error}") from error
+    _ = pipeline | "items" >> beam.Create(list(items)) | "curate" >> Curation(folder, recipe)
+    pipeline.run().wait_until_finish()
+
+
+def local_runner(options: PipelineOptions, arguments: Sequence[str]) -> PipelineRunner | None:
+    """The runner for this machine, its workers as the options say; None when the options name a cluster's."""
+    from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+    from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+    if (options.view_as(StandardOptions).runner or LOCAL_RUNNERS[0]).lower() not in LOCAL_RUNNERS:
+        return None
+    direct = options.view_as(DirectOptions)
+    said = {argument.split("=", 1)[0] for argument in arguments}
+    mode = direct.direct_running_mode if "--direct_running_mode" in said else None
+    if "--direct_num_workers" not in said:
+        direct.direct_num_workers = 1 if mode == "in_memory" else cores()
+    if mode is None:
+        mode = "multi_processing" if direct.direct_num_workers != 1 else "in_memory"
+    if mode != "multi_processing":
+        direct.direct_running_mode = mode
+        return FnApiRunner()
+    # Named as the environment of the workers, not as a running mode: the mode would start Beam's own worker program.
+    direct.direct_running_mode = "in_memory"
+    command = f"exec {shlex.quote(sys.executable)} -m pipelines.beam_worker {os.getpid()}"
+    return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(command))
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Beam tells of optional libraries and of every bundle; here only errors are worth a line."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Environment variables for the processes started meanwhile."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
