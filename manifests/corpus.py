@@ -18,6 +18,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import shutil
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -111,17 +112,16 @@ class Corpus:
     def begin(self, step: str) -> None:
         """Declares a step unfinished before its first file changes, and withdraws the steps that were built on it.
 
-        The files of the later steps go with their records, so that no query ever mixes them with rows they were not made from.
+        The files of the later steps go before their records, finished or not, so that no query ever mixes them with rows
+        they were not made from.
         """
-        record = self.record_path(step)
-        plans = [name for name in self.steps() if name.startswith("plan-")]
-        later = {"curate": ["synthesize", *plans], "synthesize": plans}.get(step, [])
-        for name in later:
-            made = self.record(name)
-            for file in made.files if made is not None else ():
-                (self.folder / file).unlink(missing_ok=True)
-            self.record_path(name).unlink(missing_ok=True)
-        record.unlink(missing_ok=True)
+        later = {"curate": ("origin=synthesize", "recipe=*"), "synthesize": ("recipe=*",)}.get(step, ())
+        for partition in later:
+            for folder in sorted(self.folder.glob(f"*/{partition}")):
+                shutil.rmtree(folder)
+        for name in self.steps():
+            if name == step or (later and name.startswith("plan-")) or (step == "curate" and name == "synthesize"):
+                self.record_path(name).unlink(missing_ok=True)
 
     def commit(
         self, step: str, fingerprint: str, counts: dict[str, Any], written: Iterable[Path], owned: Iterable[Path]
