@@ -2,12 +2,13 @@
 
 - `dense`: every visible key; the indexer does not run.
 - `warmup`: every visible key, and a KL teaches the indexer where the attention goes. Only the indexer carries gradient.
-- `sparse`: each token reads the set its indexer selects; the KL on that set trains the indexer, the next-token loss the rest.
+- `sparse`: each token reads the set its indexer selects; the KL on that set trains the indexer, the next-token loss
+  the rest.
 
-Decided here: a packed row is a list of samples and attention is computed sample by sample, so that nothing ever crosses a boundary and
-no mask has to say so; rows cut into equal samples attend densely as one batch. The indexer's input is detached, its KL target is a
-constant, and its selection has no gradient: so the KL trains only the indexer and nothing else does. A cache makes the keys longer
-than the queries; the rest is the same code.
+Decided here: a packed row is a list of samples and attention is computed sample by sample, so that nothing ever
+crosses a boundary and no mask has to say so; rows cut into equal samples attend densely as one batch. The indexer's
+input is detached, its KL target is a constant, and its selection has no gradient: so the KL trains only the indexer
+and nothing else does. A cache makes the keys longer than the queries; the rest is the same code.
 
 Shapes: T tokens of the row, M hidden size, H query heads, G KV groups, D head dim, J indexer heads, E indexer head dim.
 """
@@ -18,11 +19,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from model.config import AttentionMode, DecoderConfig
-from model.dsa_cpu import covered_mass, sparse_attention
+from model.dsa_cpu import covered_mass, decode_attention, sparse_attention
 from model.dsa_reference import reference_attention
 from model.indexer import Indexer
 from model.norms import RMSNorm
@@ -58,11 +59,11 @@ class AttentionContext:
 
 @dataclass
 class LayerAttention:
-    """`kl`: summed over tokens and groups, None in dense mode. `covered_T`: covered dense mass a token, when measured.
+    """`kl`: summed over tokens and groups, None in dense mode. `covered`: covered dense mass a token, when measured.
     `selected`: a [T, K] set list for each sample, when kept."""
 
     kl: Tensor | None = None
-    covered_T: Tensor | None = None
+    covered: Tensor | None = None
     selected: list[Tensor] | None = None
 
 
@@ -93,8 +94,24 @@ class Attention(nn.Module):
         if context.mode == "dense" and not context.measure_recall and cache is None:
             return self.o_proj(_dense(q_THD, k_TGD, v_TGD, context.samples).reshape(tokens, -1)), statistics
 
-        with torch.set_grad_enabled(context.trains_indexer or (torch.is_grad_enabled() and context.mode == "sparse")):
-            index_q, index_k, index_w = self.sa_indexer(x_TM.detach(), context.index_tables)
+        # In warm-up the stream carries no graph; what the indexer computes, slices of it included, needs one.
+        with torch.set_grad_enabled(context.trains_indexer or torch.is_grad_enabled()):
+            outs = self._read_samples(q_THD, k_TGD, v_TGD, x_TM.detach(), context, cache, statistics)
+        mixed_THD = torch.cat(outs) if outs else _dense(q_THD, k_TGD, v_TGD, context.samples)
+        return self.o_proj(mixed_THD.reshape(tokens, -1)), statistics
+
+    def _read_samples(
+        self,
+        q_THD: Tensor,
+        k_TGD: Tensor,
+        v_TGD: Tensor,
+        x_TM: Tensor,
+        context: AttentionContext,
+        cache: LayerCache | None,
+        statistics: LayerAttention,
+    ) -> list[Tensor]:
+        """Each sample's output [T, H, D], the indexer running; fills `statistics`. Dense without a cache gives none."""
+        index_q, index_k, index_w = self.sa_indexer(x_TM, context.index_tables)
         outs, kls, covered, selected = [], [], [], []
         for number, (start, end) in enumerate(context.samples):
             q, k, v, ik = q_THD[start:end], k_TGD[start:end], v_TGD[start:end], index_k[start:end]
@@ -108,35 +125,30 @@ class Attention(nn.Module):
                     outs.append(_dense_with_past(q, k, v))
                 continue
             top_k = context.top_k if context.mode == "sparse" else None
-            with torch.set_grad_enabled(context.trains_indexer or torch.is_grad_enabled()):
-                if context.reference:
-                    done = reference_attention(q, k, v, iq, ik, iw, top_k=top_k)
-                else:
-                    done = sparse_attention(
-                        q, k, v, iq, ik, iw, top_k=top_k, chunk=self.chunk, with_kl=context.with_kl
-                    )
+            if cache is not None and top_k is not None and end - start == 1:
+                done = decode_attention(q, k, v, iq, ik, iw, top_k=top_k)
+            elif context.reference:
+                done = reference_attention(q, k, v, iq, ik, iw, top_k=top_k)
+            else:
+                done = sparse_attention(q, k, v, iq, ik, iw, top_k=top_k, chunk=self.chunk, with_kl=context.with_kl)
             outs.append(done.out)
-            kls.append(done.kl)
+            if done.kl is not None:
+                kls.append(done.kl)
             if done.selected is not None and context.keep_selected:
                 selected.append(done.selected)
-        with torch.set_grad_enabled(context.trains_indexer or torch.is_grad_enabled()):
-            found = [kl for kl in kls if kl is not None]
-            statistics.kl = torch.stack(found).sum() if found else None
-        if covered:
-            statistics.covered_T = torch.cat(covered)
+        statistics.kl = torch.stack(kls).sum() if kls else None
+        statistics.covered = torch.cat(covered) if covered else None
         statistics.selected = selected or None
-        mixed_THD = torch.cat(outs) if outs else _dense(q_THD, k_TGD, v_TGD, context.samples)
-        return self.o_proj(mixed_THD.reshape(tokens, -1)), statistics
+        return outs
 
 
 def _dense(q_THD: Tensor, k_TGD: Tensor, v_TGD: Tensor, samples: tuple[tuple[int, int], ...]) -> Tensor:
     """Causal attention inside each sample, without a cache: [T, H, D]."""
-    sizes = {end - start for start, end in samples}
-    if len(sizes) == 1:
-        batch = [x.view(len(samples), -1, *x.shape[1:]).transpose(1, 2) for x in (q_THD, k_TGD, v_TGD)]
-        mixed = F.scaled_dot_product_attention(*batch, is_causal=True, enable_gqa=True)
+    if len({end - start for start, end in samples}) == 1:
+        q, k, v = (x.view(len(samples), -1, *x.shape[1:]).transpose(1, 2) for x in (q_THD, k_TGD, v_TGD))
+        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         return mixed.transpose(1, 2).reshape(q_THD.shape)
-    return torch.cat([_dense(*(x[s:e] for x in (q_THD, k_TGD, v_TGD)), ((s, e),)) for s, e in samples])
+    return torch.cat([_dense(q_THD[s:e], k_TGD[s:e], v_TGD[s:e], ((s, e),)) for s, e in samples])
 
 
 def _dense_with_past(q_THD: Tensor, k_SGD: Tensor, v_SGD: Tensor) -> Tensor:
@@ -144,5 +156,5 @@ def _dense_with_past(q_THD: Tensor, k_SGD: Tensor, v_SGD: Tensor) -> Tensor:
     queries, keys = q_THD.shape[0], k_SGD.shape[0]
     visible = None if queries == 1 else torch.ones(queries, keys, dtype=torch.bool, device=q_THD.device).tril(keys - queries)
     q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q_THD, k_SGD, v_SGD))
-    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, enable_gqa=True)
+    mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=visible, enable_gqa=True)
     return mixed.squeeze(0).transpose(0, 1)

@@ -108,9 +108,7 @@ class MoEConfig:
     def __post_init__(self) -> None:
         _positive(self, "experts", "experts_per_token", "expert_size")
         if self.experts_per_token > self.experts:
-            raise ValueError(
-                f"MoEConfig.experts_per_token {self.experts_per_token} exceeds MoEConfig.experts {self.experts}"
-            )
+            raise ValueError(f"MoEConfig.experts_per_token {self.experts_per_token} exceeds MoEConfig.experts {self.experts}")
         if self.expert_size % 8:
             raise ValueError(
                 f"MoEConfig.expert_size must be a multiple of 8 (grouped products align rows to 16 bytes), "
@@ -190,8 +188,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.vision is not None and not 0 <= self.image_token_id < self.decoder.vocab_size:
             raise ValueError(
-                f"ModelConfig.image_token_id {self.image_token_id} lies outside the vocabulary of "
-                f"{self.decoder.vocab_size}"
+                f"ModelConfig.image_token_id {self.image_token_id} lies outside the vocabulary of {self.decoder.vocab_size}"
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The decoder: embeddings, mixture-of-experts layers with one attention module each, final norm.
 
-Decided here: the residual stream is one packed row [T, M]. In warm-up the whole stream runs without a graph and only the indexers build
-one, which is what makes warm-up cheap: no activation of the model is kept. Activation checkpointing is per layer. Names are the published
-checkpoint's (and Qwen3-MoE's).
+Decided here: the residual stream is one packed row [T, M]. In warm-up the whole stream runs without a graph and only
+the indexers build one, which is what makes warm-up cheap: no activation of the model is kept. Activation
+checkpointing is per layer. Names are the published checkpoint's (and Qwen3-MoE's).
 
 Shapes: T tokens, M hidden size, N layers, E experts.
 """

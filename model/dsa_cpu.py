@@ -1,14 +1,17 @@
-"""The fast path of DeepSeek Sparse Attention in plain torch: query chunks, gathered sets, gradients without L x L tensors.
+"""The fast path of DeepSeek Sparse Attention in plain torch: query chunks, gathered sets, gradients without L x L
+tensors.
 
 Decided here:
-- Queries go in chunks; a chunk's scores [C, S] live only while it is worked on. How its keys are laid out is `dsa_reading`'s choice.
-- The KL's gradient with respect to the indexer (softmax(I) - p on the selected set, times the number of groups: sum_g KL(p_g || q) has the
-  gradient of G * KL(mean p_g || q)) is formed in the forward pass, where scores and probabilities are at hand; backward only scales it.
+- Queries go in chunks; a chunk's scores [C, S] live only while it is worked on. How its keys are laid out is
+  `dsa_reading`'s choice.
+- The KL's gradient with respect to the indexer (softmax(I) - p on the selected set, times the number of groups: sum_g
+  KL(p_g || q) has the gradient of G * KL(mean p_g || q)) is formed in the forward pass, where scores and
+  probabilities are at hand; backward only scales it.
 - Backward keeps q, k, v, out and the selected sets [T, K] as int32, and recomputes the probabilities chunk by chunk.
 - Warm-up is the same loop without a selection and without gradients for q, k and v.
 
-Everything is deterministic on a CPU. Shapes: T queries, C queries of a chunk, S keys, Y keys a chunk reads, H query heads, G KV groups,
-R = H / G, D head dim, J indexer heads, E indexer head dim, K top_k.
+Everything is deterministic on a CPU. Shapes: T queries, C queries of a chunk, S keys, Y keys a chunk reads, H query
+heads, G KV groups, R = H / G, D head dim, J indexer heads, E indexer head dim, K top_k.
 """
 
 from __future__ import annotations
@@ -26,8 +29,8 @@ from model.indexer import index_scores, top_k_indices
 def _probabilities(reading: Reading, q_BXD: Tensor, k_BYD: Tensor, groups: int) -> Tensor:
     """Softmax over the keys a chunk reads, [B, X, Y]; q carries the scale."""
     logits = torch.bmm(q_BXD, k_BYD.transpose(1, 2))
-    if reading.bias_CY is not None:
-        reading.heads(logits, groups).add_(reading.bias_CY)
+    if reading.bias is not None:
+        reading.heads(logits, groups).add_(reading.bias)
     return logits.softmax(dim=-1)
 
 
@@ -51,8 +54,8 @@ class _IndexerLoss:
         products_JCY = reading.heads(products_BXY, 1).squeeze(0)
         w_JC1 = self.w[queries].T.unsqueeze(-1)
         scores_CY = (products_JCY * w_JC1).sum(0)
-        if reading.bias_CY is not None:
-            scores_CY += reading.bias_CY
+        if reading.bias is not None:
+            scores_CY += reading.bias
         log_q_CY = scores_CY.log_softmax(dim=-1)
         target_GCY = p_GRCY.mean(1)
         sum_CY = target_GCY.sum(0)
@@ -85,7 +88,16 @@ class _SparseAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, iq: Tensor, ik: Tensor, iw: Tensor, top_k: int | None, chunk: int, with_kl: bool
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        iq: Tensor,
+        ik: Tensor,
+        iw: Tensor,
+        top_k: int | None,
+        chunk: int,
+        with_kl: bool,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         k_GSD, v_GSD = k.transpose(0, 1).contiguous(), v.transpose(0, 1).contiguous()
         groups, keys, dim = k_GSD.shape
@@ -100,8 +112,9 @@ class _SparseAttention(torch.autograd.Function):
             if top_k is None or selected is None or end <= top_k:
                 reading = Slice(queries.stop - queries.start, end, q)
                 if selected is not None:
-                    everything = torch.arange(end, device=q.device, dtype=torch.int32)
-                    selected[queries, :end] = everything.where(reading.bias_CY == 0, -1)
+                    row = torch.arange(end, device=q.device, dtype=torch.int32)
+                    last = torch.arange(end - (queries.stop - queries.start), end, device=q.device)
+                    selected[queries, :end] = row.masked_fill(row > last[:, None], -1)
             else:
                 chosen_CK = _select(iq, ik, iw, queries, end, top_k)
                 selected[queries] = chosen_CK.where(chosen_CK < end, -1).to(torch.int32)
@@ -111,6 +124,7 @@ class _SparseAttention(torch.autograd.Function):
             if loss is not None:
                 loss.add(reading, queries, reading.heads(p_BXY, groups))
         ctx.chunk = chunk
+        ctx.set_materialize_grads(False)
         ctx.indexer_gradients = loss.gradients if loss is not None else None
         if selected is None:
             ctx.mark_non_differentiable(out_THD)
@@ -120,13 +134,13 @@ class _SparseAttention(torch.autograd.Function):
         return out_THD, loss.total if loss is not None else q.new_zeros(()), selected
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         grad_out, grad_kl, _ = gradients
         to_indexer: tuple[Tensor | None, ...] = (None, None, None)
-        if ctx.indexer_gradients is not None:
+        if ctx.indexer_gradients is not None and grad_kl is not None:
             to_indexer = tuple(gradient * grad_kl for gradient in ctx.indexer_gradients)
         to_qkv: tuple[Tensor | None, ...] = (None, None, None)
-        if any(ctx.needs_input_grad[:3]) and ctx.saved_tensors:
+        if any(ctx.needs_input_grad[:3]) and grad_out is not None:
             to_qkv = _backward(grad_out, *ctx.saved_tensors, chunk=ctx.chunk)
         return *to_qkv, *to_indexer, None, None, None
 
@@ -176,9 +190,8 @@ def sparse_attention(
         chunk: queries worked on together.
         with_kl: False leaves the KL out (generation).
 
-    Returns:
-        output [T, H, D] in q's type; KL summed over tokens and groups (or None), float32 or wider; selected [T, min(K, S)] int32, ascending,
-        padded with -1 (None in warm-up).
+    Returns: output [T, H, D] in q's type; KL summed over tokens and groups (or None), float32 or wider; selected [T,
+        min(K, S)] int32, ascending, padded with -1 (None in warm-up).
     """
     wide = torch.promote_types(q_THD.dtype, torch.float32)
     inputs = [x.to(wide) for x in (q_THD, k_SGD, v_SGD, index_q_TJE, index_k_SE, index_w_TJ)]
@@ -186,6 +199,17 @@ def sparse_attention(
         inputs[:3] = [x.detach() for x in inputs[:3]]
     out, kl, selected = _SparseAttention.apply(*inputs, top_k, chunk, with_kl)
     return SampleAttention(out.to(q_THD.dtype), kl if with_kl else None, selected)
+
+
+@torch.no_grad()
+def decode_attention(
+    q_1HD: Tensor, k_SGD: Tensor, v_SGD: Tensor, index_q_1JE: Tensor, index_k_SE: Tensor, index_w_1J: Tensor, *, top_k: int
+) -> SampleAttention:
+    """One new token: scores its past, reads the K best rows and nothing else of the keys and values."""
+    chosen_K = top_k_indices(index_scores(index_q_1JE.float(), index_k_SE.float(), index_w_1J.float()), top_k)[0]
+    q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q_1HD, k_SGD[chosen_K], v_SGD[chosen_K]))
+    mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+    return SampleAttention(mixed.squeeze(0).transpose(0, 1), None, chosen_K[None].to(torch.int32))
 
 
 @torch.no_grad()

@@ -2,13 +2,15 @@
 
 Decided here: attention is three-dimensional matrix products [B, X, D] x [B, Y, D]. What differs is who shares keys:
 
-- `Slice`: the chunk reads keys 0..end. B = heads' groups, X = the chunk's queries under one another, Y = end. Warm-up, short pasts.
-- `Union`: the same with the gathered union of the chunk's selected sets; the rest of the union is masked out for each query.
+- `Slice`: the chunk reads keys 0..end. B = heads' groups, X = the chunk's queries under one another, Y = end.
+  Warm-up, short pasts.
+- `Union`: the same with the gathered union of the chunk's selected sets; the rest of the union is masked out for each
+  query.
 - `Own`: each query reads its own gathered set. B = groups x queries, X = the heads of a group, Y = K.
 
-Measured on one CPU core, 64 queries, 8 heads of 32 in 2 groups, forward + backward: `Own` costs 8.5 us a selected key, `Union` 2.8 us a key of the
-union. So `Own` is taken when the union is more than `OWN_BELOW` times K: with K = 64 nearly always, with K = 512 and neighbours that agree
-(a union of 1,000) never.
+Measured on one CPU core, 64 queries, 8 heads of 32 in 2 groups, forward + backward: `Own` costs 8.5 us a selected
+key, `Union` 2.8 us a key of the union. So `Own` is taken when the union is more than `OWN_BELOW` times K: with K = 64
+nearly always, with K = 512 and neighbours that agree (a union of 1,000) never.
 
 Shapes: C queries of the chunk, S keys, G groups, R heads a group, H = G * R, D head dim, K selected.
 """
@@ -24,9 +26,9 @@ OWN_BELOW = 3.0
 
 
 class Reading(Protocol):
-    """One chunk's way to its keys. `bias_CY` is 0 where a query reads a key and -inf where it does not, or None."""
+    """One chunk's way to its keys. `bias` is 0 where a query reads a key and -inf where it does not, or None."""
 
-    bias_CY: Tensor | None
+    bias: Tensor | None
 
     def pack(self, x_CHD: Tensor, groups: int) -> Tensor:
         """Queries [C, H, D] -> [B, X, D]."""
@@ -54,8 +56,9 @@ class Slice:
 
     def __init__(self, queries: int, end: int, like: Tensor) -> None:
         self.queries, self.end = queries, end
-        self.bias_CY = like.new_zeros(queries, end)
-        self.bias_CY[:, end - queries :] = like.new_full((queries, queries), -torch.inf).triu_(1)
+        bias = like.new_zeros(queries, end)
+        bias[:, end - queries :] = like.new_full((queries, queries), -torch.inf).triu_(1)
+        self.bias: Tensor | None = bias
 
     def pack(self, x_CHD: Tensor, groups: int) -> Tensor:
         dim = x_CHD.shape[-1]
@@ -83,7 +86,7 @@ class Union(Slice):
         place = torch.full((end + 1,), len(rows_U), dtype=torch.int64, device=chosen_CK.device)
         place[rows_U] = torch.arange(len(rows_U), device=chosen_CK.device)
         bias_CX = like.new_full((self.queries, len(rows_U) + 1), -torch.inf)
-        self.bias_CY = bias_CX.scatter_(1, place[chosen_CK], 0.0)[:, :-1]
+        self.bias = bias_CX.scatter_(1, place[chosen_CK], 0.0)[:, :-1]
 
     def take(self, table_GSD: Tensor) -> Tensor:
         return table_GSD.index_select(1, self.rows_U)
@@ -99,7 +102,7 @@ class Own:
         self.queries, self.keys = chosen_CK.shape
         missing_CK = chosen_CK >= end
         self.rows_R = chosen_CK.masked_fill(missing_CK, 0).flatten()
-        self.bias_CY = like.new_zeros(chosen_CK.shape).masked_fill_(missing_CK, -torch.inf) if bool(missing_CK.any()) else None
+        self.bias = like.new_zeros(chosen_CK.shape).masked_fill_(missing_CK, -torch.inf) if bool(missing_CK.any()) else None
 
     def pack(self, x_CHD: Tensor, groups: int) -> Tensor:
         dim = x_CHD.shape[-1]

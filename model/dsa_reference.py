@@ -1,7 +1,8 @@
-"""DeepSeek Sparse Attention on grouped queries, written straight from the formulas. To check the fast path against; not fast.
+"""DeepSeek Sparse Attention on grouped queries, written straight from the formulas. To check the fast path against;
+not fast.
 
-Everything is a [.., T, S] tensor and every gradient is autograd's. One sample; T queries at the end of S keys (S - T keys come from a
-cache). With j over indexer heads, g over KV groups, h over the query heads of g:
+Everything is a [.., T, S] tensor and every gradient is autograd's. One sample; T queries at the end of S keys (S - T
+keys come from a cache). With j over indexer heads, g over KV groups, h over the query heads of g:
 
     I[t,s]   = sum_j w[t,j] ReLU(q_I[t,j] . k_I[s])                 (w holds the scale)
     S_t      = the top_k best visible s; equal scores, lower s first; all of them in warm-up
@@ -21,7 +22,8 @@ from torch import Tensor
 
 @dataclass
 class SampleAttention:
-    """One sample through one attention layer: output [T, H, D], KL (sum over tokens and groups), selected sets [T, K] or None."""
+    """One sample through one attention layer: output [T, H, D], KL (sum over tokens and groups), selected sets [T, K] or
+    None."""
 
     out: Tensor
     kl: Tensor | None

@@ -1,12 +1,14 @@
 """The lightning indexer: which earlier tokens each token will read.
 
-Score of key s for query t (arXiv 2512.02556 and 2606.10651): I[t,s] = sum_j w[t,j] * ReLU(q[t,j] . k[s]) * head_dim^-0.5, over the causally
-visible s of the same sample. The k best are read; equal scores go to the lower index.
+Score of key s for query t (arXiv 2512.02556 and 2606.10651): I[t,s] = sum_j w[t,j] * ReLU(q[t,j] . k[s]) *
+head_dim^-0.5, over the causally visible s of the same sample. The k best are read; equal scores go to the lower
+index.
 
-Decided here: the scale is folded into the gates w. The published serving code turns queries and keys by a Hadamard matrix before
-quantising them; it is orthogonal and leaves every product unchanged, so at float32 and bf16 it is left out. Selection goes by the value
-of the k-th best score, not by the order some sort left behind: everything above it is in, and of what equals it the lowest
-indices. So the set is a function of the scores alone: not of threads, chunks or library versions.
+Decided here: the scale is folded into the gates w. The published serving code turns queries and keys by a Hadamard
+matrix before quantising them; it is orthogonal and leaves every product unchanged, so at float32 and bf16 it is left
+out. Selection goes by the value of the k-th best score, not by the order some sort left behind: everything above it
+is in, and of what equals it the lowest indices. So the set is a function of the scores alone: not of threads, chunks
+or library versions.
 
 Shapes: T query tokens, S visible keys, J indexer heads, D indexer head dim, K selected.
 """
@@ -99,7 +101,9 @@ def _largest(scores_TS: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if k * _BLOCK > _THIN_BELOW * size or blocks <= k:
         return scores_TS.topk(k, dim=-1)
     cut = blocks * _BLOCK
-    blocked_TBX = scores_TS[:, :cut].view(rows, blocks, _BLOCK) if cut == size else scores_TS[:, :cut].reshape(rows, blocks, _BLOCK)
+    blocked_TBX = (
+        scores_TS[:, :cut].view(rows, blocks, _BLOCK) if cut == size else scores_TS[:, :cut].reshape(rows, blocks, _BLOCK)
+    )
     best_TK = blocked_TBX.amax(dim=-1).topk(k, dim=-1, sorted=False).indices
     columns_TX = (best_TK.unsqueeze(-1) * _BLOCK + torch.arange(_BLOCK, device=best_TK.device)).flatten(1)
     if cut < size:

@@ -1,9 +1,10 @@
 """Initial weights as a function of (seed, parameter name): the same on every machine, rank and order of construction.
 
-Decided here: every matrix gets its own generator, seeded by a hash of the seed and its name, so adding a part does not move
-another's weights. Normal with std 0.02 (Qwen3's `initializer_range`) for the decoder, its output projections scaled down by
-1 / sqrt(2 * layers) (GPT-2's rule: the residual stream keeps its size with depth); LeCun-style 1 / sqrt(fan in) for the vision
-tower and the projector, whose widths differ too much for one constant. Norms start at one, biases at zero.
+Decided here: every matrix gets its own generator, seeded by a hash of the seed and its name, so adding a part does
+not move another's weights. Normal with std 0.02 (Qwen3's `initializer_range`) for the decoder, its output projections
+scaled down by 1 / sqrt(2 * layers) (GPT-2's rule: the residual stream keeps its size with depth); LeCun-style 1 /
+sqrt(fan in) for the vision tower and the projector, whose widths differ too much for one constant. Norms start at
+one, biases at zero.
 """
 
 from __future__ import annotations
@@ -29,10 +30,16 @@ def _std(name: str, parameter: Tensor, std: float, layers: int) -> float:
 
 
 @torch.no_grad()
-def initialise(model: nn.Module, *, seed: int, std: float) -> None:
-    """Fills all parameters of a `VisionLanguageModel` in place; the global random state is neither read nor moved."""
+def initialise(model: nn.Module, *, seed: int, std: float, only: str = "") -> None:
+    """Fills the parameters (and zeroes the buffers) of a `VisionLanguageModel` whose name contains `only`, in place; the global random state is
+    neither read nor moved."""
+    for name, buffer in model.named_buffers():
+        if only in name:
+            buffer.zero_()
     layers = len(model.get_submodule("model.layers")._modules)
     for name, parameter in model.named_parameters():
+        if only not in name:
+            continue
         if name.endswith("bias"):
             parameter.zero_()
         elif parameter.ndim == 1:

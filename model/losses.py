@@ -1,8 +1,9 @@
 """The next-token loss, a chunk of tokens at a time.
 
-Decided here: the logits of a chunk are turned into their own gradient in place, in the forward pass (softmax minus one-hot), and multiplied
-into the gradients of the hidden states and of the head's weight at once. So no tensor of tokens x vocabulary is ever whole, and backward has
-nothing to recompute. Only rows that have a target are computed. Sums are float32 or wider.
+Decided here: the logits of a chunk are turned into their own gradient in place, in the forward pass (softmax minus
+one-hot), and multiplied into the gradients of the hidden states and of the head's weight at once. So no tensor of
+tokens x vocabulary is ever whole, and backward has nothing to recompute. Only rows that have a target are computed.
+Sums are float32 or wider.
 
 Shapes: T tokens, N tokens with a target, C of them in a chunk, M hidden size, V vocabulary.
 """
@@ -20,7 +21,8 @@ CHUNK_ELEMENTS = 2**22
 
 
 def shifted_targets(labels_T: Tensor, samples: tuple[tuple[int, int], ...]) -> Tensor:
-    """Labels at each token -> the target each token predicts: the next token's label, none across a sample's end. [T] int64."""
+    """Labels at each token -> the target each token predicts: the next token's label, none across a sample's end. [T]
+    int64."""
     targets_T = torch.full_like(labels_T, IGNORED)
     targets_T[:-1] = labels_T[1:]
     targets_T[torch.tensor([end - 1 for _, end in samples], device=labels_T.device)] = IGNORED
@@ -75,7 +77,7 @@ class LanguageHead(nn.Linear):
             return super().forward(hidden_TM)
         rows_N = (targets_T != IGNORED).nonzero().squeeze(1)
         targets_N = targets_T[rows_N]
-        if len(targets_N) and not (0 <= int(targets_N.min()) and int(targets_N.max()) < self.out_features):
+        if len(targets_N) and not (int(targets_N.min()) >= 0 and int(targets_N.max()) < self.out_features):
             raise ValueError(
                 f"labels must be -100 or lie in [0, {self.out_features}), got values in "
                 f"[{int(targets_N.min())}, {int(targets_N.max())}]"

@@ -1,12 +1,14 @@
 """Mixture of experts: softmax router, top-k weights renormalised, SwiGLU experts computed in two grouped products.
 
-Decided here: tokens are sorted by expert and all experts are computed by `torch.nn.functional.grouped_mm`; no Python loop over experts.
-Measured on 2 CPU cores, float32, forward + backward of one product: 4096 rows x [192, 384], 8 experts: grouped 10.3 ms,
-a loop with concatenation 11.6 ms, one product of the same size 9.9 ms; 8192 rows, 64 experts of [256, 256]: grouped 24 ms, loop 143 ms,
-one product 18 ms. So at 8 experts it costs nothing, and at many experts it is what keeps the cost flat.
+Decided here: tokens are sorted by expert and all experts are computed by `torch.nn.functional.grouped_mm`; no Python
+loop over experts. Measured on 2 CPU cores, float32, forward + backward of one product: 4096 rows x [192, 384], 8
+experts: grouped 10.3 ms, a loop with concatenation 11.6 ms, one product of the same size 9.9 ms; 8192 rows, 64
+experts of [256, 256]: grouped 24 ms, loop 143 ms, one product 18 ms. So at 8 experts it costs nothing, and at many
+experts it is what keeps the cost flat.
 
-The auxiliary loss is Switch's, per layer: E * sum_e f_e * P_e, f_e the share of the choices that fell on expert e (a constant), P_e the
-mean probability it was given; 1 when balanced. It is 1 / experts_per_token of transformers' `load_balancing_loss_func` for one layer.
+The auxiliary loss is Switch's, per layer: E * sum_e f_e * P_e, f_e the share of the choices that fell on expert e (a
+constant), P_e the mean probability it was given; 1 when balanced. It is 1 / experts_per_token of transformers'
+`load_balancing_loss_func` for one layer.
 
 Shapes: T tokens, E experts, K experts a token, M hidden size, I expert size.
 """
@@ -17,8 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from model.config import MoEConfig
 
@@ -27,13 +29,16 @@ from model.config import MoEConfig
 class LayerRouting:
     """What one layer's router did. `balance_loss` carries gradient; the rest is for reading."""
 
-    load_E: Tensor
+    load: Tensor
     entropy: Tensor
     balance_loss: Tensor
 
 
 class Router(nn.Module):
-    """Chooses experts. `selection_bias` exists only with the auxiliary-loss-free method: it moves the choice, not the weights."""
+    """Chooses experts. `selection_bias` exists only with the auxiliary-loss-free method: it moves the choice, not the
+    weights."""
+
+    selection_bias: Tensor
 
     def __init__(self, config: MoEConfig, hidden_size: int) -> None:
         super().__init__()
@@ -44,7 +49,7 @@ class Router(nn.Module):
 
     def forward(self, x_TM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns probabilities [T, E] float32, weights [T, K] float32, chosen experts [T, K] int64."""
-        probabilities_TE = F.linear(x_TM, self.weight).softmax(dim=-1, dtype=torch.float32)
+        probabilities_TE = functional.linear(x_TM, self.weight).softmax(dim=-1, dtype=torch.float32)
         if self.config.balance == "bias":
             ranking = probabilities_TE.detach() + self.selection_bias
             chosen_TK = ranking.topk(self.config.experts_per_token, dim=-1).indices
@@ -66,8 +71,8 @@ class Experts(nn.Module):
 
     def forward(self, rows_RM: Tensor, ends_E: Tensor) -> Tensor:
         """Rows sorted by expert, `ends_E` int32 the end of each expert's rows: [R, M] -> [R, M]."""
-        gate_RI, up_RI = F.grouped_mm(rows_RM, self.gate_up_proj, offs=ends_E).chunk(2, dim=-1)
-        return F.grouped_mm(F.silu(gate_RI) * up_RI, self.down_proj, offs=ends_E)
+        gate_RI, up_RI = functional.grouped_mm(rows_RM, self.gate_up_proj, offs=ends_E).chunk(2, dim=-1)
+        return functional.grouped_mm(functional.silu(gate_RI) * up_RI, self.down_proj, offs=ends_E)
 
 
 class _Reorder(torch.autograd.Function):
@@ -80,10 +85,13 @@ class _Reorder(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor, order_R: Tensor, back_R: Tensor, copies: int) -> Tensor:
         ctx.save_for_backward(back_R)
         ctx.copies = copies
+        ctx.set_materialize_grads(False)
         return rows.index_select(0, order_R if copies == 1 else order_R // copies)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None, None, None]:
+        if gradients[0] is None:
+            return None, None, None, None
         (back_R,) = ctx.saved_tensors
         gradient = gradients[0].index_select(0, back_R)
         if ctx.copies > 1:
@@ -118,4 +126,4 @@ class MoE(nn.Module):
         balance = self.config.experts * (share_E * probabilities_TE.mean(0)).sum()
         detached = probabilities_TE.detach()
         entropy = -torch.special.xlogy(detached, detached).sum(-1).mean()
-        return LayerRouting(load_E=load_E, entropy=entropy, balance_loss=balance)
+        return LayerRouting(load=load_E, entropy=entropy, balance_loss=balance)

@@ -1,7 +1,7 @@
 """RMSNorm, in float32 whatever the activations are (transformers' Qwen3-MoE order: normalise, cast back, then scale).
 
-Decided here: the fused `torch.nn.functional.rms_norm` is used, one pass instead of five on a CPU; it equals the written-out
-formula x / sqrt(mean(x^2) + eps) * weight to float32 rounding.
+Decided here: the fused `torch.nn.functional.rms_norm` is used, one pass instead of five on a CPU; it equals the
+written-out formula x / sqrt(mean(x^2) + eps) * weight to float32 rounding.
 """
 
 from __future__ import annotations

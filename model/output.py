@@ -1,7 +1,7 @@
 """What a forward pass returns.
 
-Decided here: losses stay apart and carry gradient; the caller says how they add up (`ModelOutput.combine`), because their weights belong
-to a stage and not to the model. Statistics are detached.
+Decided here: losses stay apart and carry gradient; the caller says how they add up (`ModelOutput.combine`), because
+their weights belong to a stage and not to the model. Statistics are detached.
 
 Shapes: T tokens, V vocabulary, N layers, E experts, K selected keys.
 """

@@ -1,8 +1,8 @@
 """An image of bytes -> packed, normalised patches in raster order: what the vision tower eats.
 
-Decided here: patches are rows [channels x patch x patch] in the layout of a convolution's weight, so that embedding them is one matrix
-product; values are (x / 255 - 0.5) / 0.5; the image must already have sides that are multiples of patch x merge (the resize rule
-belongs to whoever counts the tokens, not to the model).
+Decided here: patches are rows [channels x patch x patch] in the layout of a convolution's weight, so that embedding
+them is one matrix product; values are (x / 255 - 0.5) / 0.5; the image must already have sides that are multiples of
+patch x merge (the resize rule belongs to whoever counts the tokens, not to the model).
 
 Shapes: H x W pixels, h x w patches, P = h * w.
 """
@@ -44,9 +44,7 @@ def image_to_patches(
     return (cut.float() / 255.0 - 0.5) / 0.5, (1, h, w)
 
 
-def images_to_patches(
-    images: list[Tensor | np.ndarray], *, patch_size: int = 14, merge_size: int = 2
-) -> tuple[Tensor, Tensor]:
+def images_to_patches(images: list[Tensor | np.ndarray], *, patch_size: int = 14, merge_size: int = 2) -> tuple[Tensor, Tensor]:
     """Packs several images, or the frames of a video, without padding.
 
     Returns:

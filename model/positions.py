@@ -1,9 +1,10 @@
 """Three-axis positions of a packed row, from its token ids and its image grids.
 
-Decided here: Qwen2-VL's rule, frame by frame. Text advances all three axes by one. An image (or one frame: a video is a
-sequence of frames, each preceded by its timestamp as text) that starts at position p gives its token in merged row r, column c the
-position (p, p + r, p + c); what follows starts at p + max(rows, columns). Every sample of a packed row starts again at 0, so
-packing does not change positions. Time is not stretched by the frame rate: the model reads it from the timestamps.
+Decided here: Qwen2-VL's rule, frame by frame. Text advances all three axes by one. An image (or one frame: a video is
+a sequence of frames, each preceded by its timestamp as text) that starts at position p gives its token in merged row
+r, column c the position (p, p + r, p + c); what follows starts at p + max(rows, columns). Every sample of a packed
+row starts again at 0, so packing does not change positions. Time is not stretched by the frame rate: the model reads
+it from the timestamps.
 
 Shapes: T tokens of the row, N images.
 """
@@ -14,9 +15,7 @@ import torch
 from torch import Tensor
 
 
-def check_visual_tokens(
-    input_ids_T: Tensor, image_grid_thw: Tensor | None, *, image_token_id: int, merge_size: int
-) -> Tensor:
+def check_visual_tokens(input_ids_T: Tensor, image_grid_thw: Tensor | None, *, image_token_id: int, merge_size: int) -> Tensor:
     """Visual tokens each image needs, after checking that the row has exactly as many placeholders.
 
     Args:
@@ -70,9 +69,7 @@ def mrope_positions(
         ValueError: as `check_visual_tokens`.
     """
     device = input_ids_T.device
-    tokens_N = check_visual_tokens(
-        input_ids_T, image_grid_thw, image_token_id=image_token_id, merge_size=merge_size
-    )
+    tokens_N = check_visual_tokens(input_ids_T, image_grid_thw, image_token_id=image_token_id, merge_size=merge_size)
     length = input_ids_T.shape[0]
     advance_T = torch.ones(length, dtype=torch.int64, device=device)
     row_T, column_T = torch.zeros_like(advance_T), torch.zeros_like(advance_T)

@@ -1,9 +1,9 @@
 """Named configurations: the published geometry, one that trains on one GPU, one that trains on a laptop.
 
-Decided here: all three have the same parts in the same proportions (GQA groups of 4-8 query heads, M-RoPE sections in the ratio
-2:3:3, half or more of the head width for the indexer, softmax top-k experts), so that what is shown on `tiny` is a property of
-the architecture and not of a likeness of it. The image token is Qwen's `<|image_pad|>` where the Qwen vocabulary is used;
-`tiny` takes the last id of its vocabulary unless it is told.
+Decided here: all three have the same parts in the same proportions (GQA groups of 4-8 query heads, M-RoPE sections in
+the ratio 2:3:3, half or more of the head width for the indexer, softmax top-k experts), so that what is shown on
+`tiny` is a property of the architecture and not of a likeness of it. The image token is Qwen's `<|image_pad|>` where
+the Qwen vocabulary is used; `tiny` takes the last id of its vocabulary unless it is told.
 """
 
 from __future__ import annotations

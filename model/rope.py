@@ -1,8 +1,9 @@
 """Rotary position embeddings: M-RoPE for the decoder and its indexers, 2-D RoPE for the vision tower.
 
-Decided here: one rotation (half-split pairs: dimension i turns with i + D/2), fed with angle tables that are computed once a
-forward pass in float32 and shared by all layers. M-RoPE is the choice, per frequency pair, of which of the three position
-axes turns it; the pairs are taken in contiguous sections (time, height, width). With three equal axes it is plain RoPE.
+Decided here: one rotation (half-split pairs: dimension i turns with i + D/2), fed with angle tables that are computed
+once a forward pass in float32 and shared by all layers. M-RoPE is the choice, per frequency pair, of which of the
+three position axes turns it; the pairs are taken in contiguous sections (time, height, width). With three equal axes
+it is plain RoPE.
 
 Shapes: T tokens, P patches, D head dim, H heads.
 """
@@ -32,9 +33,7 @@ def _frequencies(dim: int, theta: float, device: torch.device) -> Tensor:
     return 1.0 / theta ** (torch.arange(0, dim, 2, dtype=torch.float32, device=device) / dim)
 
 
-def mrope_tables(
-    positions_3T: Tensor, *, head_dim: int, theta: float, sections: tuple[int, int, int]
-) -> tuple[Tensor, Tensor]:
+def mrope_tables(positions_3T: Tensor, *, head_dim: int, theta: float, sections: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the three-axis rotary embedding.
 
     Args:

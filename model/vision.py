@@ -1,9 +1,10 @@
 """The vision tower: a SigLIP-shaped transformer over packed patches at native resolution.
 
-Decided here: the patches of all images and frames lie in one row without padding; attention stays inside an image. Runs of images with
-the same number of patches (the frames of a video) attend as one batch. The learned position table is resampled bilinearly
-(half-pixel centres, edges clamped: `torch.nn.functional.interpolate(align_corners=False)`) to each image's grid, and 2-D RoPE is added on
-top. Long videos may be encoded in chunks of whole frames, which changes the peak memory and not the numbers.
+Decided here: the patches of all images and frames lie in one row without padding; attention stays inside an image.
+Runs of images with the same number of patches (the frames of a video) attend as one batch. The learned position table
+is resampled bilinearly (half-pixel centres, edges clamped: `torch.nn.functional.interpolate(align_corners=False)`) to
+each image's grid, and 2-D RoPE is added on top. Long videos may be encoded in chunks of whole frames, which changes
+the peak memory and not the numbers.
 
 Parameter names are the published checkpoint's. Shapes: P patches, E hidden size, H heads, D head dim, N images.
 """
@@ -11,8 +12,8 @@ Parameter names are the published checkpoint's. Shapes: P patches, E hidden size
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from model.config import VisionConfig
@@ -25,7 +26,7 @@ class PatchEmbedding(nn.Conv2d):
     """The convolution of the checkpoint, applied to patches that are already cut: one matrix product."""
 
     def forward(self, patches_PV: Tensor) -> Tensor:
-        return F.linear(patches_PV.to(self.weight.dtype), self.weight.flatten(1), self.bias)
+        return functional.linear(patches_PV.to(self.weight.dtype), self.weight.flatten(1), self.bias)
 
 
 class VisionEmbeddings(nn.Module):
@@ -87,7 +88,7 @@ class VisionAttention(nn.Module):
         mixed = []
         for (images, patches), q, k, v in zip(runs, q_PHD.split(sizes), k_PHD.split(sizes), v_PHD.split(sizes), strict=True):
             batch = [part.view(images, patches, self.heads, self.head_dim).transpose(1, 2) for part in (q, k, v)]
-            mixed.append(F.scaled_dot_product_attention(*batch).transpose(1, 2).reshape(images * patches, -1))
+            mixed.append(functional.scaled_dot_product_attention(*batch).transpose(1, 2).reshape(images * patches, -1))
         return self.out_proj(mixed[0] if len(mixed) == 1 else torch.cat(mixed))
 
 
@@ -100,7 +101,7 @@ class VisionMLP(nn.Module):
         self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x_PE: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x_PE), approximate="tanh"))
+        return self.fc2(functional.gelu(self.fc1(x_PE), approximate="tanh"))
 
 
 class VisionLayer(nn.Module):

@@ -1,10 +1,12 @@
 """VisionLanguageModel: images and text in, logits, losses and statistics out.
 
 Decided here:
-- A forward pass is one packed row. A batch [B, L] is a row of B equal samples, so there is one code path and packed equals separate.
-- Loss conventions. `loss`: mean cross-entropy over the tokens that have a label. `indexer_loss`: KL summed over KV groups (the published
-  sum_t sum_g), averaged over tokens and layers, so that its weight does not depend on the length of a batch.
-  `load_balancing_loss`: mean over layers, 1 when balanced. `ModelOutput.combine` adds them; the weights are the trainer's.
+- A forward pass is one packed row. A batch [B, L] is a row of B equal samples, so there is one code path and packed
+  equals separate.
+- Loss conventions. `loss`: mean cross-entropy over the tokens that have a label. `indexer_loss`: KL summed over KV
+  groups (the published sum_t sum_g), averaged over tokens and layers, so that its weight does not depend on the
+  length of a batch. `load_balancing_loss`: mean over layers, 1 when balanced. `ModelOutput.combine` adds them; the
+  weights are the trainer's.
 - Parts are named once, in `part_of`: freezing, learning rates and counting all use it.
 
 Shapes: T tokens, M hidden size, V vocabulary, P patches, N images or layers.
@@ -12,10 +14,11 @@ Shapes: T tokens, M hidden size, V vocabulary, P patches, N images or layers.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -53,26 +56,31 @@ def part_of(parameter_name: str) -> Part:
 class _Row:
     """A packed row: ids [T], samples (start, end), and the shape the caller gave."""
 
-    input_ids_T: Tensor
+    input_ids: Tensor
     samples: tuple[tuple[int, int], ...]
     shape: torch.Size
 
 
 class VisionLanguageModel(nn.Module):
-    """A DSA-MoE vision-language model of the given configuration, initialised from `seed` unless built on the meta device."""
+    """A DSA-MoE vision-language model of the given configuration, initialised from `seed` unless built on the meta
+    device."""
 
     def __init__(self, config: ModelConfig, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config
-        if config.vision is not None:
-            self.visual = VisionTower(config.vision)
-            self.mlp_AR = Projector(
-                config.projector, vision_size=config.vision.hidden_size, decoder_size=config.decoder.hidden_size
-            )
-        self.model = Decoder(config.decoder)
-        self.lm_head = LanguageHead(config.decoder.hidden_size, config.decoder.vocab_size, bias=False)
+        device = torch.get_default_device()
+        # Built without storage, so that torch's own initialisation is neither paid for nor moves the global random state.
+        with torch.device("meta"):
+            if config.vision is not None:
+                self.visual = VisionTower(config.vision)
+                self.mlp_AR = Projector(
+                    config.projector, vision_size=config.vision.hidden_size, decoder_size=config.decoder.hidden_size
+                )
+            self.model = Decoder(config.decoder)
+            self.lm_head = LanguageHead(config.decoder.hidden_size, config.decoder.vocab_size, bias=False)
         self.vision_chunk_patches: int | None = None
-        if not self.lm_head.weight.is_meta:
+        if device.type != "meta":
+            self.to_empty(device=device)
             self.init_weights(seed)
 
     @property
@@ -126,6 +134,7 @@ class VisionLanguageModel(nn.Module):
         labels: Tensor | None = None,
         *,
         need_logits: bool | None = None,
+        logits_at: Tensor | None = None,
         measure_recall: bool = False,
         keep_selected: bool = False,
         top_k: int | None = None,
@@ -136,13 +145,15 @@ class VisionLanguageModel(nn.Module):
 
         Args:
             input_ids: int64 [T], or [B, L] for B samples of equal length. Visual tokens are `config.image_token_id`.
-            position_ids: [3, T] or [3, B, L] (time, height, width), or [T] / [B, L] for all axes; None: `mrope_positions`.
+            position_ids: [3, T] or [3, B, L] (time, height, width), or [T] / [B, L] for all axes; None:
+                `mrope_positions`.
             cu_seqlens: int [S + 1], 0 = first < ... < last = T; None is one sample. Not with [B, L].
             pixel_values: float [P, 3 * patch**2], the images and frames in order of appearance.
             image_grid_thw: int [N, 3], grids in patches, h and w even.
             attention: "dense", "warmup" or "sparse" (see `model.attention`).
             labels: int64, shape of input_ids; labels[i] is token i as a target (shifted inside, -100 ignored).
             need_logits: None returns logits when there are no labels; False never, True always.
+            logits_at: rows of the packed row whose logits are wanted, [R] -> logits [R, V] (None: all of them).
             measure_recall: also measure how much dense attention mass the indexers' sets cover (quadratic).
             keep_selected: return the selected sets.
             top_k: overrides the configured number of keys a query reads.
@@ -157,10 +168,11 @@ class VisionLanguageModel(nn.Module):
         if position_ids is None:
             cu = torch.tensor([0, *(end for _, end in row.samples)], device=input_ids.device)
             position_ids = mrope_positions(
-                row.input_ids_T, image_grid_thw, cu,
+                row.input_ids, image_grid_thw, cu,
                 image_token_id=self.config.image_token_id if self.config.vision is not None else -1,
                 merge_size=self.config.projector.merge_size,
             )  # fmt: skip
+            position_ids = position_ids.view(3, *row.shape)
         positions_3T = _three_axes(position_ids, row.shape)
         rope = decoder.rope
         learns = torch.is_grad_enabled()
@@ -179,7 +191,7 @@ class VisionLanguageModel(nn.Module):
             reference=reference,
         )
         with torch.set_grad_enabled(learns and attention != "warmup"):
-            embedded_TM = self._embed(row.input_ids_T, pixel_values, image_grid_thw)
+            embedded_TM = self._embed(row.input_ids, pixel_values, image_grid_thw)
             hidden_TM, attentions, routings = self.model(embedded_TM, context, caches)
             output = self._output(attentions, routings, context)
             if labels is not None:
@@ -190,7 +202,8 @@ class VisionLanguageModel(nn.Module):
                 output.token_count = int((targets_T >= 0).sum())
                 output.loss = output.token_losses_sum / max(output.token_count, 1)
             if need_logits or (need_logits is None and labels is None and attention != "warmup"):
-                output.logits = self.lm_head(hidden_TM).view(*row.shape, -1)
+                logits = self.lm_head(hidden_TM if logits_at is None else hidden_TM[logits_at])
+                output.logits = logits if logits_at is not None else logits.view(*row.shape, -1)
         return output
 
     def _row(self, input_ids: Tensor, cu_seqlens: Tensor | None, attention: str) -> _Row:
@@ -205,9 +218,9 @@ class VisionLanguageModel(nn.Module):
             bounds = list(range(0, length + 1, input_ids.shape[1]))
         else:
             bounds = [0, length] if cu_seqlens is None else cu_seqlens.tolist()
-        if bounds[0] != 0 or bounds[-1] != length or any(a >= b for a, b in zip(bounds, bounds[1:], strict=False)):
+        if bounds[0] != 0 or bounds[-1] != length or any(a >= b for a, b in itertools.pairwise(bounds)):
             raise ValueError(f"cu_seqlens must rise from 0 to the {length} tokens of input_ids, got {bounds}")
-        return _Row(input_ids.reshape(-1), tuple(zip(bounds[:-1], bounds[1:], strict=True)), input_ids.shape)
+        return _Row(input_ids.reshape(-1), tuple(itertools.pairwise(bounds)), input_ids.shape)
 
     def _embed(self, input_ids_T: Tensor, pixel_values: Tensor | None, image_grid_thw: Tensor | None) -> Tensor:
         embedded_TM = self.model.embed_tokens(input_ids_T)
@@ -227,13 +240,11 @@ class VisionLanguageModel(nn.Module):
         where_V = (input_ids_T == self.config.image_token_id).nonzero().squeeze(1)
         return embedded_TM.index_copy(0, where_V, visual_VM.to(embedded_TM.dtype))
 
-    def _output(
-        self, attentions: list[LayerAttention], routings: list[LayerRouting], context: AttentionContext
-    ) -> ModelOutput:
+    def _output(self, attentions: list[LayerAttention], routings: list[LayerRouting], context: AttentionContext) -> ModelOutput:
         tokens = context.tables[0].shape[0]
         output = ModelOutput(
             router=RouterStatistics(
-                load=torch.stack([routing.load_E for routing in routings]),
+                load=torch.stack([routing.load for routing in routings]),
                 entropy=torch.stack([routing.entropy for routing in routings]),
             ),
             load_balancing_loss=torch.stack([routing.balance_loss for routing in routings]).mean(),
@@ -244,7 +255,7 @@ class VisionLanguageModel(nn.Module):
                 per_layer = torch.stack(kls) / tokens
                 output.indexer_loss = per_layer.mean()
             output.indexer_loss_per_layer = per_layer.detach()
-        covered = [layer.covered_T for layer in attentions if layer.covered_T is not None]
+        covered = [layer.covered for layer in attentions if layer.covered is not None]
         if covered:
             seen = torch.cat([torch.arange(1, end - start + 1) for start, end in context.samples])
             output.recall = RecallStatistics.of(torch.stack(covered), seen.to(covered[0].device) > context.top_k)
@@ -285,8 +296,22 @@ class VisionLanguageModel(nn.Module):
         """
         if self.config.decoder.moe.balance != "bias":
             raise ValueError(f"update_router_bias needs MoEConfig.balance 'bias', got {self.config.decoder.moe.balance!r}")
-        for layer, load_E in zip(self.model.layers, load_NE.float(), strict=True):
-            layer.mlp.gate.selection_bias.add_(rate * torch.sign(load_E.mean() - load_E))
+        for number, load_E in enumerate(load_NE.float()):
+            bias_E = self.get_buffer(f"model.layers.{number}.mlp.gate.selection_bias")
+            bias_E.add_(rate * torch.sign(load_E.mean() - load_E))
+
+    def generate(
+        self,
+        input_ids: Tensor | Sequence[Tensor],
+        *,
+        pixel_values: Tensor | None = None,
+        image_grid_thw: Tensor | None = None,
+        **settings: Any,
+    ) -> list[Tensor]:
+        """Continues prompts: the new tokens of each. `settings` are `GenerationConfig`'s fields; see `model.generation`."""
+        from model.generation import generate
+
+        return generate(self, input_ids, pixel_values=pixel_values, image_grid_thw=image_grid_thw, **settings)
 
     def save_pretrained(self, folder: str | Path, *, max_shard_bytes: int = 4 * 2**30) -> None:
         """Writes config.json and safetensors with the published names; see `model.checkpoint.save`."""
