@@ -1,0 +1,103 @@
+"""Figures as inline SVG, drawn here rather than by a plotting library: a few kilobytes each, in the page's own colours,
+light or dark.
+
+Coordinates are those of the view box; the page scales the whole. Only numbers and escaped text enter the markup.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from markupsafe import Markup, escape
+
+POINTS_MAX = 600
+
+
+def histogram(counts: Sequence[int], label: str) -> Markup:
+    """Bars of ``counts`` over equal parts of 0 to 100%."""
+    width, height, base = 320, 96, 78
+    top = max([*counts, 1])
+    step = width / max(len(counts), 1)
+    bars = [
+        f'<rect x="{index * step + 1:.1f}" y="{base - bar:.1f}" width="{step - 2:.1f}" height="{bar:.1f}">'
+        f"<title>{count:,} sequences, {index * 100 // len(counts)} to {(index + 1) * 100 // len(counts)}% full</title></rect>"
+        for index, count in enumerate(counts)
+        if (bar := max(1.5, (base - 14) * count / top) if count else 0)
+    ]
+    marks = "".join(
+        f'<text x="{x}" y="94" text-anchor="{anchor}">{text}</text>'
+        for x, anchor, text in ((0, "start", "0%"), (width / 2, "middle", "50%"), (width, "end", "100%"))
+    )
+    highest = max(range(len(counts)), key=lambda index: counts[index]) if counts else 0
+    x = min(max(highest * step + step / 2, 24), width - 24)
+    peak = f'<text x="{x:.1f}" y="10" text-anchor="middle">{top:,}</text>' if any(counts) else ""
+    return Markup(
+        f'<svg class="figure" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">{"".join(bars)}'
+        f'<line x1="0" y1="{base}" x2="{width}" y2="{base}"></line>{marks}{peak}</svg>'
+    )
+
+
+def curve(points: Sequence[tuple[int, str, float]], label: str) -> Markup:
+    """A line over all optimiser steps, parted by stage; more than `POINTS_MAX` steps are averaged in equal runs."""
+    if not points:
+        return Markup("")
+    width, height, left, right, top, base = 720, 260, 46, 712, 26, 226
+    values = [value for _, _, value in points]
+    ticks = _ticks(min(values), max(values))
+    low, high = min(ticks[0], min(values)), max(ticks[-1], max(values))
+    count = len(points)
+
+    def x(index: float) -> float:
+        return left + (right - left) * (index + 0.5) / count
+
+    def y(value: float) -> float:
+        return base - (base - top) * (value - low) / ((high - low) or 1)
+
+    parts = []
+    for tick in ticks:
+        parts.append(f'<line class="grid" x1="{left}" y1="{y(tick):.1f}" x2="{right}" y2="{y(tick):.1f}"></line>')
+        parts.append(f'<text x="{left - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>')
+    for number, (begin, end) in enumerate(_runs([stage for stage, _, _ in points])):
+        edge = left + (right - left) * begin / count
+        span = (right - left) * (end - begin) / count
+        parts.append(
+            f'<rect class="band{number % 2}" x="{edge:.1f}" y="{top}" width="{span:.1f}" height="{base - top}"></rect>'
+        )
+        if span >= 14:
+            name = f"stage {points[begin][0]}" if span >= 58 else str(points[begin][0])
+            parts.append(f'<text x="{edge + span / 2:.1f}" y="{top - 8}" text-anchor="middle">{name}</text>')
+    for begin, end in _runs([(stage, phase) for stage, phase, _ in points]):
+        run = max(1, -(-count // POINTS_MAX))
+        groups = [values[at : min(at + run, end)] for at in range(begin, end, run)]
+        line = " ".join(
+            f"{x(min(begin + index * run + (len(group) - 1) / 2, end - 1)):.1f},{y(sum(group) / len(group)):.1f}"
+            for index, group in enumerate(groups)
+        )
+        if len(groups) == 1:
+            cx, cy = line.split(",")
+            parts.append(f'<circle cx="{cx}" cy="{cy}" r="2"></circle>')
+        else:
+            parts.append(f'<polyline points="{line}"></polyline>')
+    parts.append(f'<text x="{left}" y="{base + 20}">step 1</text>')
+    parts.append(f'<text x="{right}" y="{base + 20}" text-anchor="end">step {count:,}</text>')
+    return Markup(
+        f'<svg class="figure wide" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def _runs(keys: Sequence[object]) -> list[tuple[int, int]]:
+    """Begin and end of every run of equal neighbours."""
+    edges = [index for index in range(len(keys)) if index == 0 or keys[index] != keys[index - 1]]
+    return list(zip(edges, [*edges[1:], len(keys)], strict=True))
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """About five round values that lie around ``low`` to ``high``."""
+    span = (high - low) or abs(high) or 1.0
+    rough = span / 4
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(index * step, 10) for index in range(first, last + 1)]
