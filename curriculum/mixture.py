@@ -34,12 +34,13 @@ class Selection:
     """What a stage was given.
 
     Attributes:
-        epochs: for every epoch the rows of `Candidates` placed in it, in chance order; no row twice in one epoch.
+        rounds: rows of `Candidates` in chance order; a sample that is placed k times is in k rounds, and all rounds have the
+            same mixture but for chance.
         heldout: eligible held-out rows, each once, in chance order.
         report: tokens wanted and placed for each ingredient, for long samples, and samples left out by reason.
     """
 
-    epochs: tuple[Rows, ...]
+    rounds: tuple[Rows, ...]
     heldout: Rows
     report: dict[str, Any]
 
@@ -81,16 +82,12 @@ def select(candidates: Candidates, stage: StageSpec) -> Selection:
         found = np.array([long.tokens * stage.epochs_max for _, long in pools], dtype=np.float64)
         long_wanted = _shared_out(stage.tokens * stage.long_share, wanted, np.minimum(wanted, found))
         targets = [[want - long, long] for want, long in zip(wanted.tolist(), long_wanted.tolist(), strict=True)]
-    placed: list[list[Rows]] = []
-    for number, (row, row_targets) in enumerate(zip(pools, targets, strict=True)):
-        chosen = [pool.choose(target, stage, clip_limit, number) for pool, target in zip(row, row_targets, strict=True)]
-        placed.append(
-            [_merged([epochs[turn] for epochs in chosen if turn < len(epochs)]) for turn in range(max(map(len, chosen)))]
-        )
-    epochs = tuple(
-        _shuffled(candidates, _merged([rows[turn] for rows in placed if turn < len(rows)]), stage, turn)
-        for turn in range(max(map(len, placed)))
-    )
+    copies = [
+        _chosen(row, row_targets, stage, clip_limit, number)
+        for number, (row, row_targets) in enumerate(zip(pools, targets, strict=True))
+    ]
+    rounds = _dealt(candidates, stage, [each for ingredient_copies in copies for each in ingredient_copies])
+    placed = [_merged([rows for each in ingredient_copies for rows in each]) for ingredient_copies in copies]
     report = {
         "ingredients": [
             _ingredient_report(candidates, entry.task, float(want), row, rows)
@@ -99,12 +96,12 @@ def select(candidates: Candidates, stage: StageSpec) -> Selection:
         "long": None if stage.long_share is None else {
             "above": stage.context // 2,
             "wanted": round(stage.tokens * stage.long_share),
-            "placed": int(sum(candidates.total[rows[is_long[rows]]].sum() for rows in epochs)),
+            "placed": int(sum(candidates.total[rows[is_long[rows]]].sum() for rows in placed)),
         },
         "left_out": _left_out(reasons, ~candidates.heldout),
     }  # fmt: skip
     heldout = _shuffled(candidates, np.flatnonzero(eligible & candidates.heldout), stage, 0)
-    return Selection(epochs=tuple(rows for rows in epochs if len(rows)), heldout=heldout, report=report)
+    return Selection(rounds=rounds, heldout=heldout, report=report)
 
 
 class _Pool:
@@ -117,14 +114,39 @@ class _Pool:
     def choose(self, wanted: float, stage: StageSpec, clip_limit: int, number: int) -> list[Rows]:
         """Rows for every epoch: whole epochs, then as much of one more as ``wanted`` and ``epochs_max`` allow."""
         if not self.tokens:
-            return [self.rows]
+            return []
         allowed = int(min(wanted, self.tokens * stage.epochs_max))
         whole, left = divmod(allowed, self.tokens)
         duration = self.candidates.duration[self.rows]
         foreign = (duration >= 0) & (duration != clip_limit)
         chance = self.candidates.keys(self.rows, stage.seed, stage.number, whole, "choice", number)
         order = self.rows[np.lexsort((chance, foreign))]
-        return [self.rows] * whole + [order[_first_that_fit(self.candidates.total[order], left)]]
+        partial = order[_first_that_fit(self.candidates.total[order], left)]
+        return [self.rows] * whole + ([partial] if len(partial) else [])
+
+
+def _chosen(pools: list[_Pool], targets: list[float], stage: StageSpec, clip_limit: int, number: int) -> list[list[Rows]]:
+    """The copies of each pool of an ingredient, last pool first: what it leaves of its target goes to the one before."""
+    chosen: list[list[Rows]] = []
+    left = 0.0
+    for pool, target in zip(reversed(pools), reversed(targets), strict=True):
+        chosen.append(pool.choose(target + left, stage, clip_limit, number))
+        left += target - sum(int(pool.candidates.total[rows].sum()) for rows in chosen[-1])
+    return chosen
+
+
+def _dealt(candidates: Candidates, stage: StageSpec, pools: list[list[Rows]]) -> tuple[Rows, ...]:
+    """Deals the copies of every pool over as many rounds as the most repeated sample needs, evenly, no sample twice in one."""
+    count = max((len(copies) for copies in pools), default=0)
+    dealt: list[list[Rows]] = [[] for _ in range(count)]
+    for copies in pools:
+        for number, rows in enumerate(copies):
+            first = (candidates.keys(rows, stage.seed, stage.number, "round") >> np.uint64(32)).astype(np.int64) * count >> 32
+            turn = (first + number * count // len(copies)) % count
+            for each in range(count):
+                dealt[each].append(rows[turn == each])
+    shuffled = (_shuffled(candidates, _merged(parts), stage, number) for number, parts in enumerate(dealt))
+    return tuple(rows for rows in shuffled if len(rows))
 
 
 def _first_that_fit(lengths: NDArray[np.int64], limit: int) -> NDArray[np.bool_]:
@@ -155,16 +177,14 @@ def _merged(parts: list[Rows]) -> Rows:
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
 
-def _shuffled(candidates: Candidates, rows: Rows, stage: StageSpec, epoch: int) -> Rows:
+def _shuffled(candidates: Candidates, rows: Rows, stage: StageSpec, number: int) -> Rows:
     rows = np.sort(rows)
-    return rows[np.argsort(candidates.keys(rows, stage.seed, stage.number, epoch, "order"), kind="stable")]
+    return rows[np.argsort(candidates.keys(rows, stage.seed, stage.number, number, "order"), kind="stable")]
 
 
-def _ingredient_report(
-    candidates: Candidates, task: str, wanted: float, pools: list[_Pool], epochs: list[Rows]
-) -> dict[str, Any]:
+def _ingredient_report(candidates: Candidates, task: str, wanted: float, pools: list[_Pool], rows: Rows) -> dict[str, Any]:
     available = sum(pool.tokens for pool in pools)
-    placed = int(sum(candidates.total[rows].sum() for rows in epochs))
+    placed = int(candidates.total[rows].sum())
     return {
         "task": task,
         "wanted": round(wanted),

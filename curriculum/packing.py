@@ -54,6 +54,20 @@ def pack_two(lengths: ArrayLike, visual: ArrayLike, capacity: int, visual_capaci
     Raises:
         ValueError: a sample is over a limit by itself, or the two arrays differ in length; the message names the index.
     """
+    return _collect(place(lengths, visual, capacity, visual_capacity, [], []))
+
+
+def place(
+    lengths: ArrayLike, visual: ArrayLike, capacity: int, visual_capacity: int, room: ArrayLike, visual_room: ArrayLike
+) -> Indices:
+    """As `pack_two`, into sequences that are open already and as many new ones as it takes.
+
+    Args:
+        room, visual_room: integer [m], tokens and visual tokens that open sequences 0 to m - 1 still hold.
+
+    Returns:
+        The number of its sequence for every sample; new sequences are numbered from m.
+    """
     sizes = _checked(lengths, capacity, "length")
     pictures = _checked(visual, visual_capacity, "visual length")
     if sizes.shape != pictures.shape:
@@ -61,21 +75,24 @@ def pack_two(lengths: ArrayLike, visual: ArrayLike, capacity: int, visual_capaci
     more = np.flatnonzero(pictures > sizes)
     if len(more):
         raise ValueError(f"item {more[0]} has {pictures[more[0]]} visual tokens of {sizes[more[0]]}")
+    free, visual_free = np.asarray(room, dtype=np.int64), np.asarray(visual_room, dtype=np.int64)
     dense = pictures * capacity > sizes * visual_capacity
-    if not dense.any():
-        return _collect(_best_fit(sizes, np.empty(0, dtype=np.int64), capacity))
-    place = np.empty(len(sizes), dtype=np.int64)
-    place[dense] = _best_fit(pictures[dense], np.empty(0, dtype=np.int64), visual_capacity)
-    placed = dense.copy()
-    for chosen in (~dense & (pictures > 0), pictures == 0):
-        count = int(place[placed].max()) + 1
-        room = capacity - _sums(place[placed], sizes[placed], count)
-        if pictures[chosen].any():
-            visual_room = visual_capacity - _sums(place[placed], pictures[placed], count)
-            room = np.minimum(room, visual_room * capacity // visual_capacity)
-        place[chosen] = _best_fit(sizes[chosen], room, capacity)
-        placed |= chosen
-    return _collect(place)
+    if not dense.any() and (visual_free * capacity >= free * visual_capacity).all():
+        return _best_fit(sizes, free, capacity)  # visual tokens cannot reach their limit before tokens reach theirs
+    found = np.empty(len(sizes), dtype=np.int64)
+    for chosen, by_pictures in ((dense, True), (~dense & (pictures > 0), False), (pictures == 0, False)):
+        if by_pictures:
+            usable = np.minimum(visual_free, free * visual_capacity // capacity)
+            found[chosen] = _best_fit(pictures[chosen], usable, visual_capacity)
+        else:
+            usable = np.minimum(free, visual_free * capacity // visual_capacity) if pictures[chosen].any() else free
+            found[chosen] = _best_fit(sizes[chosen], usable, capacity)
+        new = max(0, int(found[chosen].max(initial=-1)) + 1 - len(free))
+        free = np.append(free, np.full(new, capacity))
+        visual_free = np.append(visual_free, np.full(new, visual_capacity))
+        np.subtract.at(free, found[chosen], sizes[chosen])
+        np.subtract.at(visual_free, found[chosen], pictures[chosen])
+    return found
 
 
 def _checked(lengths: ArrayLike, capacity: int, what: str) -> Indices:
@@ -89,12 +106,6 @@ def _checked(lengths: ArrayLike, capacity: int, what: str) -> Indices:
         limit = f"above the capacity of {capacity}" if sizes[index] > capacity else "negative"
         raise ValueError(f"item {index} has {what} {sizes[index]}, {limit}")
     return sizes
-
-
-def _sums(place: Indices, values: Indices, count: int) -> Indices:
-    total = np.zeros(count, dtype=np.int64)
-    np.add.at(total, place, values)
-    return total
 
 
 def _equal(values: Indices) -> Iterator[tuple[int, Indices]]:

@@ -1,6 +1,6 @@
 """A corpus and a recipe to four stage manifests: what every optimiser step of training will read, in order.
 
-For each stage: choose samples by the mixture, pack every epoch by itself (so no sequence holds a sample twice), pack the
+For each stage: choose samples by the mixture, pack so that no sequence holds a sample twice, pack the
 held-out samples apart, order the training sequences so that steps cost the same, and write three tables. The result depends
 on samples and recipe alone. Nothing is written before every stage is known to have something to train on.
 """
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from curriculum.balance import attention_cost, balanced_order, unevenness
 from curriculum.candidates import Candidates, read_candidates
 from curriculum.mixture import Selection, select
-from curriculum.packing import pack_two
+from curriculum.packing import place
 from manifests import schemas
 from manifests.corpus import Corpus
 from manifests.errors import LongreelError, UsageError
@@ -96,7 +96,7 @@ def _fingerprint(corpus: Corpus, recipe: Recipe) -> str:
 
 
 def _require_something(candidates: Candidates, stage: StageSpec, selection: Selection) -> None:
-    if selection.epochs:
+    if selection.rounds:
         return
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in selection.report["left_out"].items() if count)
     eligible = sum(entry["samples"] for entry in selection.report["ingredients"])
@@ -115,49 +115,73 @@ def _require_something(candidates: Candidates, stage: StageSpec, selection: Sele
 
 @dataclass(frozen=True, kw_only=True)
 class _Packed:
-    """Sequences of one split in their order. Of segments: row of `Candidates`, epoch, index of its sequence."""
+    """Sequences of one split in their order: the rows of `Candidates` in them, and where in ``rows`` each sequence starts."""
 
     rows: NDArray[np.int64]
-    epochs: NDArray[np.int64]
     starts: NDArray[np.int64]
 
     @property
     def counts(self) -> NDArray[np.int64]:
+        """Samples of each sequence."""
         return np.diff(np.append(self.starts, len(self.rows)))
 
+    @property
+    def epochs(self) -> NDArray[np.int64]:
+        """How often the row of each segment stood in an earlier one."""
+        order = np.argsort(self.rows, kind="stable")
+        first = np.flatnonzero(np.diff(self.rows[order], prepend=-1))
+        since = np.arange(len(order)) - np.repeat(first, np.diff(np.append(first, len(order))))
+        epochs = np.empty(len(order), dtype=np.int64)
+        epochs[order] = since
+        return epochs
 
-def _packed(candidates: Candidates, stage: StageSpec, epochs: tuple[NDArray[np.int64], ...]) -> _Packed:
-    """Packs every epoch by itself."""
-    rows, turns, counts = [], [], []
-    for epoch, chosen in enumerate(epochs):
-        bins = pack_two(candidates.total[chosen], candidates.visual[chosen], stage.context, stage.visual_budget)
-        rows += [chosen[items] for items in bins]
-        counts += [len(items) for items in bins]
-        turns.append(np.full(len(chosen), epoch, dtype=np.int64))
-    if not rows:
-        empty = np.empty(0, dtype=np.int64)
-        return _Packed(rows=empty, epochs=empty, starts=empty)
-    ends = np.cumsum(counts)
-    return _Packed(rows=np.concatenate(rows), epochs=np.concatenate(turns), starts=np.concatenate([[0], ends[:-1]]))
+    def reordered(self, order: NDArray[np.int64]) -> _Packed:
+        """The same sequences in another order."""
+        counts = self.counts[order]
+        starts = np.cumsum(counts) - counts
+        index = np.repeat(self.starts[order] - starts, counts) + np.arange(len(self.rows))
+        return _Packed(rows=self.rows[index], starts=starts)
 
 
-def _reordered(packed: _Packed, order: NDArray[np.int64]) -> _Packed:
-    """The same sequences in another order."""
-    counts = packed.counts[order]
-    starts = np.cumsum(counts) - counts
-    index = np.repeat(packed.starts[order] - starts, counts) + np.arange(len(packed.rows))
-    return _Packed(rows=packed.rows[index], epochs=packed.epochs[index], starts=starts)
+def _packed(candidates: Candidates, stage: StageSpec, rounds: tuple[NDArray[np.int64], ...]) -> _Packed:
+    """Packs round after round; the emptiest sequence of a round stays open for the samples of the next that are not in it."""
+    sequences: list[NDArray[np.int64]] = []
+    for rows in rounds:
+        emptiest = min(sequences, key=lambda held: int(candidates.total[held].sum()), default=None)
+        if emptiest is None:
+            sequences += _into(candidates, stage, rows, [])
+            continue
+        sequences = [held for held in sequences if held is not emptiest]
+        again = np.isin(rows, emptiest)
+        opened, *new = _into(candidates, stage, rows[~again], [emptiest])
+        sequences += [opened, *_into(candidates, stage, rows[again], new)]
+    counts = np.array([len(held) for held in sequences], dtype=np.int64)
+    rows = np.concatenate([np.empty(0, dtype=np.int64), *sequences])
+    return _Packed(rows=rows, starts=np.cumsum(counts) - counts)
+
+
+def _into(
+    candidates: Candidates, stage: StageSpec, rows: NDArray[np.int64], opened: list[NDArray[np.int64]]
+) -> list[NDArray[np.int64]]:
+    """The open sequences with what of ``rows`` went into them, then the new ones."""
+    room = [stage.context - int(candidates.total[held].sum()) for held in opened]
+    visual_room = [stage.visual_budget - int(candidates.visual[held].sum()) for held in opened]
+    numbers = place(candidates.total[rows], candidates.visual[rows], stage.context, stage.visual_budget, room, visual_room)
+    count = max(len(opened), int(numbers.max(initial=-1)) + 1)
+    order = np.argsort(numbers, kind="stable")
+    added = np.split(rows[order], np.searchsorted(numbers[order], np.arange(1, count))) if count else []
+    return [np.concatenate([held, more]) for held, more in zip(opened, added, strict=False)] + added[len(opened) :]
 
 
 def _write_stage(
     corpus: Corpus, recipe: Recipe, stage: StageSpec, candidates: Candidates, selection: Selection, fingerprint: str
 ) -> tuple[dict[str, Any], list[Path]]:
-    train = _packed(candidates, stage, selection.epochs)
+    train = _packed(candidates, stage, selection.rounds)
     costs = _sequence_costs(candidates, train, recipe.model.top_k)
     seed = (stage.seed, stage.number)
     by_chance = np.argsort(candidates.keys(train.rows[train.starts], *seed, "random order"), kind="stable")
     order = balanced_order(costs, stage.sequences_per_step, *seed)
-    train = _reordered(train, order)
+    train = train.reordered(order)
     heldout = _packed(candidates, stage, (selection.heldout,))
     tables = [_tables(recipe, stage, split, candidates, packed) for split, packed in (("heldout", heldout), ("train", train))]
     tokens = int(candidates.total[train.rows].sum())
@@ -248,7 +272,7 @@ def _tables(recipe: Recipe, stage: StageSpec, split: str, candidates: Candidates
 
 
 def _sequence_ids(stage: StageSpec, candidates: Candidates, packed: _Packed) -> list[str]:
-    """Hash of the stage and of (sample, epoch) in order, so that an epoch that repeats a sequence does not repeat its id."""
+    """Hash of the stage and of (sample, epoch) in order, so that a sequence that comes again does not come with the same id."""
     samples = candidates.ids[packed.rows].tolist()
     epochs = packed.epochs.tolist()
     ends = np.append(packed.starts[1:], len(samples)).tolist()

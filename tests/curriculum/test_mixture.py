@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,22 @@ def test_scarce_ingredients_repeat_and_then_fall_short(tmp_path: Path) -> None:
     assert placed(chosen) == {"text": 10_000, "code": 5_000}
     code = chosen.report["ingredients"][1]
     assert (code["wanted"], code["available"], code["samples"], code["epochs"]) == (10_000, 2_000, 2, 2.5)
-    assert [len(rows) for rows in chosen.epochs] == [102, 2, 1]
-    assert all(len(set(rows.tolist())) == len(rows) for rows in chosen.epochs)
+    assert len(chosen.rounds) == 3
+    assert all(len(set(rows.tolist())) == len(rows) for rows in chosen.rounds)
+    times = Counter(np.concatenate(chosen.rounds).tolist())
+    assert sorted(Counter(times.values()).items()) == [(1, 100), (2, 1), (3, 1)]
+
+
+def test_every_round_has_the_same_mixture_but_for_chance(tmp_path: Path) -> None:
+    samples = many("text.a", 2_000, 100) + many("code.b", 50, 400)
+    data = candidates(tmp_path, samples)
+    chosen = select(data, stage(tokens=240_000, mixture={"text": 2.0, "code": 1.0}, epochs_max=4))
+    assert placed(chosen) == {"text": 160_000, "code": 80_000}
+    assert len(chosen.rounds) == 4
+    for rows in chosen.rounds:
+        code = data.task[rows] == data.tasks.index("code.b")
+        assert int(code.sum()) == 50
+        assert 300 < len(rows) - 50 < 500
 
 
 def test_an_ingredient_that_matches_nothing_is_a_shortfall(tmp_path: Path) -> None:
@@ -87,9 +102,9 @@ def test_what_does_not_fit_is_left_out_and_counted(tmp_path: Path) -> None:
 def test_a_stage_takes_clips_up_to_its_own_length_its_own_first(tmp_path: Path, number: int, admitted: list[str]) -> None:
     buckets = ["15s", "15min", "2h"]
     data = candidates(tmp_path, [sample for b in buckets for sample in many("video.x", 10, 500, visual=1, duration_bucket=b)])
-    everything = select(data, stage(number, tokens=10**6, epochs_max=1)).epochs[0]
+    everything = select(data, stage(number, tokens=10**6, epochs_max=1)).rounds[0]
     assert {buckets[code] for code in data.duration[everything]} == set(admitted)
-    scarce = select(data, stage(number, tokens=2_000)).epochs[0]
+    scarce = select(data, stage(number, tokens=2_000)).rounds[0]
     assert [buckets[code] for code in data.duration[scarce]] == [admitted[-1]] * 4
 
 
@@ -113,7 +128,7 @@ def test_the_token_budget_is_never_passed_and_nearly_used(tmp_path: Path) -> Non
     samples = [Counted(task="text.a", total=int(n), name=str(i)) for i, n in enumerate(random.integers(20, 1000, 300))]
     data = candidates(tmp_path, samples)
     for tokens in (50, 5_000, 77_777):
-        total = sum(int(data.total[rows].sum()) for rows in select(data, stage(tokens=tokens)).epochs)
+        total = sum(int(data.total[rows].sum()) for rows in select(data, stage(tokens=tokens)).rounds)
         assert tokens - 40 <= total <= tokens
 
 
@@ -123,7 +138,7 @@ def test_heldout_comes_once_and_never_in_training(tmp_path: Path) -> None:
     chosen = select(data, stage(tokens=10**6, mixture={"text": 1.0}, epochs_max=3))
     assert len(chosen.heldout) == 5
     assert data.heldout[chosen.heldout].all()
-    assert not any(data.heldout[rows].any() for rows in chosen.epochs)
+    assert not any(data.heldout[rows].any() for rows in chosen.rounds)
 
 
 def test_choice_depends_on_seed_and_ids_not_on_files(tmp_path: Path) -> None:
@@ -132,9 +147,9 @@ def test_choice_depends_on_seed_and_ids_not_on_files(tmp_path: Path) -> None:
     other = candidates(tmp_path / "2", samples[::-1], files=7)
     spec = stage(tokens=5_000)
     first, second = select(one, spec), select(other, spec)
-    assert one.ids[first.epochs[0]].tolist() == other.ids[second.epochs[0]].tolist()
+    assert one.ids[first.rounds[0]].tolist() == other.ids[second.rounds[0]].tolist()
     reseeded = select(one, dataclasses.replace(spec, seed=18))
-    assert set(reseeded.epochs[0].tolist()) != set(first.epochs[0].tolist())
+    assert set(reseeded.rounds[0].tolist()) != set(first.rounds[0].tolist())
 
 
 def test_keys_are_even(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from curriculum.packing import pack, pack_two
+from curriculum.packing import pack, pack_two, place
 
 
 def lower_bound(lengths: NDArray[np.int64], capacity: int) -> int:
@@ -108,6 +108,29 @@ def test_two_limits_hold_at_once(case: tuple[tuple[int, int], list[tuple[int, in
     bins = pack_two(lengths, visual, capacity, visual_capacity)
     assert sorted(np.concatenate(bins).tolist() if bins else []) == list(range(len(samples)))
     assert all(lengths[items].sum() <= capacity and visual[items].sum() <= visual_capacity for items in bins)
+
+
+@given(
+    st.tuples(st.integers(1, 60), st.integers(0, 60))
+    .filter(lambda c: c[1] <= c[0])
+    .flatmap(
+        lambda c: st.tuples(st.just(c), pairs(*c), st.lists(st.tuples(st.integers(0, c[0]), st.integers(0, c[1])), max_size=6))
+    )
+)
+@settings(max_examples=150, deadline=None)
+def test_open_sequences_are_filled_within_their_room(
+    case: tuple[tuple[int, int], list[tuple[int, int]], list[tuple[int, int]]],
+) -> None:
+    (capacity, visual_capacity), samples, opened = case
+    lengths, visual = (np.array([sample[which] for sample in samples], dtype=np.int64) for which in (0, 1))
+    numbers = place(lengths, visual, capacity, visual_capacity, [room for room, _ in opened], [room for _, room in opened])
+    limits = opened + [(capacity, visual_capacity)] * len(samples)
+    for number in set(numbers.tolist()):
+        held = numbers == number
+        assert lengths[held].sum() <= limits[number][0]
+        assert visual[held].sum() <= limits[number][1]
+    new = set(numbers[numbers >= len(opened)].tolist())
+    assert new == set(range(len(opened), len(opened) + len(new)))
 
 
 def test_text_fills_the_room_that_pictures_may_not_take() -> None:
