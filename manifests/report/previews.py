@@ -22,6 +22,7 @@ PICTURES_EACH = 6
 BYTES_MAX = 1_600_000
 SIDE_MAX = 360
 TEXT_MAX = 700
+TEXT_OF_SAMPLE_MAX = 2_400
 LINEAGE_MAX = 8
 
 
@@ -54,6 +55,7 @@ class Preview:
         turns: role and pieces.
         lineage: part, tokens, source, place in the source.
         lineage_more: spans beyond those shown.
+        unseen: text parts left out, because the question or the answer is above `TEXT_OF_SAMPLE_MAX` characters.
         packed: stage, split and position of sequences that hold it.
     """
 
@@ -61,6 +63,7 @@ class Preview:
     turns: list[tuple[str, list[Piece]]]
     lineage: list[tuple[str, str, str, str]]
     lineage_more: int
+    unseen: int
     packed: list[tuple[str, int, str, int]]
 
 
@@ -102,12 +105,17 @@ def _preview(catalog: Catalog, sample_id: str, room: int) -> tuple[Preview, int]
         used += len(picture.data)
         thumbnails[index] = picture
     turns: list[tuple[str, list[Piece]]] = []
-    number = 0
+    number = shown = unseen = 0
     for message in messages:
         pieces = []
+        shown = 0 if message is messages[-1] else shown  # the answer is always there to read
         for part in message.parts:
             if part.kind == "text":
+                if shown > TEXT_OF_SAMPLE_MAX:
+                    unseen += 1
+                    continue
                 pieces.append(Piece(text=shortened(part.text or "", TEXT_MAX)))
+                shown += min(len(part.text or ""), TEXT_MAX)
                 continue
             piece = Piece()
             for visual in part.visuals:
@@ -120,14 +128,20 @@ def _preview(catalog: Catalog, sample_id: str, room: int) -> tuple[Preview, int]
                     piece.more += 1
                 number += 1
             pieces.append(piece)
-        turns.append((message.role, pieces))
+        if pieces:
+            turns.append((message.role, pieces))
     lineage = _lineage(catalog, sample_id)
     packed = catalog.connection.execute(
         "SELECT recipe, stage, split, position FROM segments WHERE sample_id = ? ORDER BY recipe, stage, position LIMIT 5",
         [sample_id],
     ).fetchall()
     preview = Preview(
-        figures=row, turns=turns, lineage=lineage[:LINEAGE_MAX], lineage_more=max(0, len(lineage) - LINEAGE_MAX), packed=packed
+        figures=row,
+        turns=turns,
+        lineage=lineage[:LINEAGE_MAX],
+        lineage_more=max(0, len(lineage) - LINEAGE_MAX),
+        packed=packed,
+        unseen=unseen,
     )
     return preview, used
 

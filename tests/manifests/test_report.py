@@ -218,6 +218,20 @@ def test_equal_corpora_give_equal_pages(planned: Corpus, tmp_path: Path) -> None
     assert len(pages[0]) < 200_000
 
 
+def test_a_long_question_is_cut_but_its_answer_is_shown(corpus: Corpus, tmp_path: Path) -> None:
+    def lengthen(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for row in rows:
+            pages = [{"kind": "text", "text": f"page {number} " * 100, "visuals": None, "origin": None} for number in range(40)]
+            row["messages"][0]["parts"] += pages
+        return rows
+
+    rewrite(corpus, "samples", lengthen)
+    page, parsed = report(corpus, tmp_path / "report.html")
+    assert "and 36 more parts" in parsed.text
+    assert "picture number" in parsed.text
+    assert len(page) < 60_000
+
+
 def test_a_lost_shard_is_said_and_stops_nothing(corpus: Corpus, tmp_path: Path) -> None:
     (corpus.folder / "media" / "shard-00000.tar").unlink()
     _, parsed = report(corpus, tmp_path / "report.html")
