@@ -60,9 +60,13 @@ def write_rows(path: Path, rows: list[dict[str, Any]] | pa.Table, schema: pa.Sch
 
     Raises:
         pa.ArrowInvalid: a row does not fit the schema.
-        ValueError: the columns are not those of the schema.
+        TypeError: a column has another type than the schema's.
+        KeyError: a column is missing.
     """
-    table = rows.cast(schema) if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows, schema=schema)
+    if isinstance(rows, pa.Table):
+        table = pa.Table.from_arrays(rows.select(schema.names).columns, schema=schema)
+    else:
+        table = pa.Table.from_pylist(rows, schema=schema)
     with writing(path) as stream:
         pq.write_table(table, stream, compression="zstd", version="2.6", store_schema=True, row_group_size=65_536)
 
