@@ -91,6 +91,8 @@ def open_picture(path: Path) -> Image.Image:
                 picture = ImageOps.exif_transpose(opened)
     except Quarantined:
         raise
+    except Image.DecompressionBombError as error:
+        raise Quarantined("probe", "too_large", _words(error, path), "image") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
         raise Quarantined("decode", "undecodable", _words(error, path), "image") from error
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:

@@ -1,0 +1,103 @@
+"""A reader that hangs, crashes or is killed costs one item; the others are read."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from manifests.recipe import Recipe
+from pipelines.finished import read_finished
+from pipelines.inputs import find_inputs
+from pipelines.isolation import Readers, import_path
+from pipelines.items import Item
+
+
+@pytest.fixture
+def item(tmp_path: Path) -> Item:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.txt").write_text(
+        "A text that is long enough to be kept by the filter for short texts, with words to spare."
+    )
+    return find_inputs([tmp_path / "in"]).items[0]
+
+
+def test_a_hanging_reader_is_given_up_and_replaced(item: Item, tmp_path: Path, recipe: Recipe) -> None:
+    readers = Readers(recipe)
+    readers.read(item, tmp_path / "first")
+    (reader,) = readers.idle
+    readers.limit_s = 0.5
+    os.kill(reader.process.pid, signal.SIGSTOP)
+    readers.read(item, tmp_path / "late")
+    late = read_finished(tmp_path / "late")
+    assert late.quarantine is not None
+    assert (late.quarantine["stage"], late.quarantine["reason"]) == ("limit", "time_limit")
+    readers.limit_s = 60
+    readers.read(item, tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "first").read_bytes()
+    readers.close()
+
+
+def test_a_reader_that_dies_once_is_not_the_item_s_fault(item: Item, tmp_path: Path, recipe: Recipe) -> None:
+    readers = Readers(recipe)
+    readers.read(item, tmp_path / "first")
+    readers.idle[0].process.kill()
+    readers.idle[0].process.wait()
+    readers.read(item, tmp_path / "second")
+    assert read_finished(tmp_path / "second").status == "used"
+    readers.close()
+
+
+def test_an_item_that_kills_every_reader_is_quarantined(
+    item: Item, tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash = (
+        "import sys, os, signal\n"
+        "sys.stdin.readline(); print('ready', flush=True)\n"
+        "sys.stdin.readline(); os.kill(os.getpid(), signal.SIGSEGV)"
+    )
+    real = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **options: real([sys.executable, "-c", crash], **options))
+    Readers(recipe).read(item, tmp_path / "crashed")
+    crashed = read_finished(tmp_path / "crashed")
+    assert crashed.quarantine is not None
+    assert crashed.quarantine["reason"] == "reader_crash"
+    assert "SIGSEGV" in crashed.quarantine["detail"]
+
+
+def test_threads_get_readers_of_their_own(item: Item, tmp_path: Path, recipe: Recipe) -> None:
+    readers = Readers(replace(recipe, curate=replace(recipe.curate, item_time_limit_s=60.0)))
+    threads = [threading.Thread(target=readers.read, args=(item, tmp_path / str(number))) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes()
+    readers.close()
+
+
+def test_a_reader_ends_with_its_parent() -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", "import os, subprocess, sys, time\n"
+         "p = subprocess.Popen([sys.executable, '-m', 'pipelines.reader_process', str(os.getpid())], stdin=subprocess.PIPE)\n"
+         "print(p.pid, flush=True); time.sleep(60)"],
+        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": import_path()},
+    )  # fmt: skip
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    time.sleep(0.5)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while (
+        time.monotonic() < deadline and Path(f"/proc/{child}/cmdline").exists() and Path(f"/proc/{child}/cmdline").read_bytes()
+    ):
+        time.sleep(0.1)
+    assert time.monotonic() < deadline

@@ -1,0 +1,95 @@
+"""Every input has one status, duplicates are named with the one that is kept, and no cluster is on both sides of the split."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from manifests.recipe import Recipe
+from pipelines.duplicates import Signature
+from pipelines.verdict import Fate, Summary, Verdict, decide
+
+
+def summary(name: str, *, sha: str | None = None, samples: tuple[str, ...] = ("s",), **changes: object) -> Summary:
+    value = Summary(
+        key=f"key-{name}",
+        source=f"{name}.txt",
+        source_id=f"id-{name}",
+        sha256=sha or f"sha-{name}",
+        bytes=10,
+        attached=(),
+        licence="MIT",
+        origin=None,
+        status="used",
+        modality="text",
+        signature=Signature(kind="exact"),
+        samples=tuple((f"{sample}-{name}" if sample == "s" else sample, "text.plain", "32k", None, 1) for sample in samples),
+        media=(),
+        dropped=0,
+    )
+    return replace(value, **changes)  # type: ignore[arg-type]
+
+
+def fate(verdict: Verdict, name: str) -> Fate:
+    return verdict.fates[f"key-{name}"]
+
+
+def test_the_answer_does_not_depend_on_order(recipe: Recipe) -> None:
+    items = [summary("a"), summary("b", sha="sha-a"), summary("c", samples=("shared",)), summary("d", samples=("shared", "s"))]
+    answers = [decide(order, recipe) for order in itertools.permutations(items)]
+    assert all(answer == answers[0] for answer in answers)
+
+
+def test_exact_duplicates_keep_one_and_name_it(recipe: Recipe) -> None:
+    verdict = decide([summary("b", sha="x"), summary("a", sha="x"), summary("c")], recipe)
+    assert fate(verdict, "a").used
+    assert not fate(verdict, "b").used
+    (row,) = fate(verdict, "b").dropped
+    assert (row["stage"], row["reason"]) == ("duplicates", "exact_duplicate")
+    assert "a.txt is kept" in row["detail"]
+    assert verdict.counts["inputs"] == 3 == verdict.counts["used"] + verdict.counts["filtered"]
+
+
+def test_the_described_then_the_larger_is_kept(recipe: Recipe) -> None:
+    plain = Signature(kind="exact", size=100.0)
+    small = summary("a", sha="x", signature=plain)
+    large = summary("b", sha="x", signature=replace(plain, size=200.0))
+    told = summary("c", sha="x", signature=replace(plain, described=True))
+    assert fate(decide([small, large], recipe), "b").used
+    assert fate(decide([small, large, told], recipe), "c").used
+
+
+def test_a_cluster_is_on_one_side_and_the_side_is_a_hash(recipe: Recipe) -> None:
+    recipe = replace(recipe, curate=replace(recipe.curate, heldout_share=0.5))
+    items = [summary(f"{n:03d}", signature=Signature(kind="exact", pictures=(f"p{n // 2}",))) for n in range(200)]
+    verdict = decide(items, recipe)
+    sides = [fate(verdict, f"{n:03d}").source_row["split"] for n in range(200)]
+    assert all(sides[n] == sides[n + 1] for n in range(0, 200, 2))
+    assert 60 < sides.count("heldout") < 140
+    without_one = decide(items[2:], recipe)
+    assert all(fate(without_one, f"{n:03d}").source_row["split"] == sides[n] for n in range(2, 200))
+
+
+def test_a_sample_of_two_sources_is_kept_once(recipe: Recipe) -> None:
+    verdict = decide([summary("a", samples=("same", "s")), summary("b", samples=("same",))], recipe)
+    assert fate(verdict, "a").source_row["samples"] == 2
+    assert fate(verdict, "b").source_row["status"] == "filtered"
+    assert fate(verdict, "b").dropped[0]["sample_id"] == "same"
+    assert verdict.counts["samples"] == 2
+
+
+def test_a_picture_of_two_sources_is_stored_once(recipe: Recipe) -> None:
+    one, two = summary("a", media=(("p", 5), ("q", 7))), summary("b", media=(("p", 5),))
+    verdict = decide([two, one], recipe)
+    assert fate(verdict, "b").lost_media == {"p"}
+    assert (verdict.counts["media"], verdict.counts["media_bytes"]) == (2, 12)
+
+
+@pytest.mark.parametrize("licence", ["GPL-3.0-only", "MIT AND GPL-3.0-only", "(gpl-3.0-only OR MIT)"])
+def test_excluded_licences_are_dropped_with_the_reason(licence: str, recipe: Recipe) -> None:
+    recipe = replace(recipe, curate=replace(recipe.curate, excluded_licences=("GPL-3.0-only",)))
+    verdict = decide([summary("a", licence=licence), summary("b")], recipe)
+    assert fate(verdict, "a").dropped[0]["stage"] == "licence"
+    assert fate(verdict, "b").used
