@@ -28,7 +28,7 @@ demo: $(READY) ## the whole road on examples/corpus: curate, synthesize, plan, t
 	@$(BIN)/longreel run $(CORPUS) --recipe $(RECIPE) --out $(OUT)
 
 test: $(READY) ## all tests (needs no GPU, no network, no ffmpeg)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY) ## ruff, mypy, import contracts
 	@$(BIN)/ruff check .
