@@ -31,8 +31,10 @@ def _std(name: str, parameter: Tensor, std: float, layers: int) -> float:
 
 @torch.no_grad()
 def initialise(model: nn.Module, *, seed: int, std: float, only: str = "") -> None:
-    """Fills the parameters (and zeroes the buffers) of a `VisionLanguageModel` whose name contains `only`, in place; the global random state is
-    neither read nor moved."""
+    """Fills the parameters (and zeroes the buffers) of a `VisionLanguageModel` whose name contains `only`, in place.
+
+    The global random state is neither read nor moved.
+    """
     for name, buffer in model.named_buffers():
         if only in name:
             buffer.zero_()
