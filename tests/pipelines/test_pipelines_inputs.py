@@ -1,4 +1,4 @@
-"""Every file is an item, belongs to one, or is an inventory; names depend on neither order nor place; nothing unsafe is read."""
+"""Every file is an item, belongs to one, or is an inventory; names depend on neither order nor place; no unsafe reads."""
 
 from __future__ import annotations
 
