@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Sequence
+from typing import Any
 
 from manifests.errors import UsageError
 
@@ -15,9 +16,12 @@ def refuse_unknown(options: Sequence[str]) -> None:
     Raises:
         UsageError: one is not; the message names the nearest. Also when a value is missing or of the wrong kind.
     """
-    from apache_beam.options.pipeline_options import PipelineOptions
+    from pipelines.running import quiet
 
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve", exit_on_error=False)
+    with quiet():
+        from apache_beam.options.pipeline_options import PipelineOptions
+
+    parser: Any = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve", exit_on_error=False)
     for kind in PipelineOptions.__subclasses__():
         kind._add_argparse_args(parser)  # the hook by which every options class, users' own included, declares its flags
     try:

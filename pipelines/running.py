@@ -50,7 +50,7 @@ def run_pipeline(
         except BaseException as error:
             failure.append(error)
 
-    with _environment(PYTHONPATH=import_path()), _quiet():
+    with _environment(PYTHONPATH=import_path()), quiet():
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
         while thread.is_alive():
@@ -110,7 +110,7 @@ def cores() -> int:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Beam tells of optional libraries and of every bundle; here only errors are worth a line."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
