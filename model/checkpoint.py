@@ -1,8 +1,8 @@
-"""Checkpoint folders: safetensors with the published names, and Qwen3-MoE folders as a start.
+"""Checkpoint folders: safetensors with the published names, and Qwen3-MoE folders as a start and as a way out.
 
 Decided here: the modules carry the published names, so saving and loading is the identity on names; the only mapping
-is Qwen3-MoE's experts, per expert ([out, in] matrices) or fused ([E, out, in]), into the input-major tensors
-published for this family. Tensors stream: one is in memory beside the model at a time. A tensor that is missing,
+is Qwen3-MoE's experts, per expert ([out, in] matrices) or fused ([E, out, in]), from and to the input-major tensors
+published for this family. A Qwen3-MoE folder is written per expert, as Qwen publishes it: every reader knows that form. Tensors stream: one is in memory beside the model at a time. A tensor that is missing,
 unknown or misshaped is an error that names it, before the model is used; only what a Qwen3-MoE folder cannot have,
 the indexers, starts from seed 0 instead. Files appear whole: the index is written last.
 """
@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from safetensors import safe_open
@@ -27,6 +27,7 @@ from model.initialise import initialise
 if TYPE_CHECKING:
     from model.vlm import VisionLanguageModel
 
+Layout = Literal["keye_vl_2", "qwen3_moe"]
 _EXPERT = re.compile(r"(model\.layers\.\d+\.mlp\.experts)\.(\d+)\.(gate_proj|up_proj|down_proj)\.weight")
 
 
@@ -34,12 +35,33 @@ class CheckpointError(ValueError):
     """A folder that does not hold the model its config.json describes."""
 
 
-def save(model: VisionLanguageModel, folder: Path, *, max_shard_bytes: int) -> None:
-    """Writes config.json and the tensors: one `model.safetensors`, or shards of at most `max_shard_bytes` and an index."""
+def save(model: VisionLanguageModel, folder: Path, *, layout: Layout, max_shard_bytes: int) -> None:
+    """Writes config.json and the tensors: one `model.safetensors`, or shards of at most `max_shard_bytes` and an index.
+
+    Args:
+        layout: "keye_vl_2" is the whole model. "qwen3_moe" is its language model in Qwen3-MoE's own names, for programs
+            that know no other: dense attention; vision tower, projector and indexers stay behind.
+
+    Raises:
+        ValueError: an unknown layout, or "qwen3_moe" for a router balanced by bias, which that layout cannot say.
+    """
+    if layout not in ("keye_vl_2", "qwen3_moe"):
+        raise ValueError(f"layout must be 'keye_vl_2' or 'qwen3_moe', got {layout!r}")
+    tensors: dict[str, Tensor] = model.state_dict()
+    if layout == "qwen3_moe":
+        if model.config.decoder.moe.balance == "bias":
+            raise ValueError(
+                "a Qwen3-MoE folder has no place for the selection biases of MoEConfig.balance 'bias', and without them tokens "
+                "go to other experts: save the layout 'keye_vl_2'"
+            )
+        tensors = dict(_qwen_tensors(tensors))
+        contents = hub_config.to_qwen_json(model.config, str(next(model.parameters()).dtype).removeprefix("torch."))
+    else:
+        contents = hub_config.to_json(model.config)
     folder.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, Tensor]] = [{}]
     size = 0
-    for name, tensor in model.state_dict().items():
+    for name, tensor in tensors.items():
         bytes_ = tensor.numel() * tensor.element_size()
         if shards[-1] and size + bytes_ > max_shard_bytes:
             shards.append({})
@@ -53,10 +75,27 @@ def save(model: VisionLanguageModel, folder: Path, *, max_shard_bytes: int) -> N
         save_file(on_cpu, folder / f".{file}.part", metadata={"format": "pt"})
         os.replace(folder / f".{file}.part", folder / file)
         index.update(dict.fromkeys(shard, file))
-    _write_json(folder / "config.json", hub_config.to_json(model.config))
+    _write_json(folder / "config.json", contents)
     if len(shards) > 1:
         total = sum(tensor.numel() * tensor.element_size() for shard in shards for tensor in shard.values())
         _write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": index})
+
+
+def _qwen_tensors(state: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """The language model's tensors under Qwen3-MoE's names: views, `_target`'s mapping the other way."""
+    for name, tensor in state.items():
+        if not name.startswith(("model.", "lm_head.")) or ".sa_indexer." in name:
+            continue
+        prefix, found, matrix = name.partition(".mlp.experts.")
+        if not found:
+            yield name, tensor
+            continue
+        for number, whole in enumerate(tensor):
+            parts = {"down_proj": whole}
+            if matrix == "gate_up_proj":
+                parts = dict(zip(("gate_proj", "up_proj"), whole.chunk(2, dim=1), strict=True))
+            for part, values in parts.items():
+                yield f"{prefix}.mlp.experts.{number}.{part}.weight", values.T
 
 
 def _write_json(path: Path, contents: object) -> None:

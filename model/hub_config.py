@@ -67,6 +67,40 @@ def to_json(config: ModelConfig) -> dict[str, Any]:
     return contents
 
 
+def to_qwen_json(config: ModelConfig, dtype: str) -> dict[str, Any]:
+    """config.json of the language model alone, as Qwen3-MoE; `dtype` is the tensors' ("float32", "bfloat16")."""
+    decoder = config.decoder
+    return {
+        "architectures": ["Qwen3MoeForCausalLM"],
+        "model_type": "qwen3_moe",
+        "vocab_size": decoder.vocab_size,
+        "hidden_size": decoder.hidden_size,
+        # The width of a dense layer: this decoder has none, but readers require the field.
+        "intermediate_size": decoder.moe.expert_size * decoder.moe.experts_per_token,
+        "num_hidden_layers": decoder.layers,
+        "num_attention_heads": decoder.heads,
+        "num_key_value_heads": decoder.kv_heads,
+        "head_dim": decoder.head_dim,
+        "rms_norm_eps": decoder.norm_eps,
+        "max_position_embeddings": decoder.max_positions,
+        "initializer_range": decoder.initializer_range,
+        "rope_theta": decoder.rope.theta,
+        "rope_scaling": None,
+        "num_experts": decoder.moe.experts,
+        "num_experts_per_tok": decoder.moe.experts_per_token,
+        "moe_intermediate_size": decoder.moe.expert_size,
+        "norm_topk_prob": decoder.moe.renormalise,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "use_sliding_window": False,
+        "hidden_act": "silu",
+        "tie_word_embeddings": False,
+        "torch_dtype": dtype,
+    }
+
+
 def from_json(contents: dict[str, Any]) -> ModelConfig:
     """The configuration a config.json describes.
 

@@ -313,11 +313,18 @@ class VisionLanguageModel(nn.Module):
 
         return generate(self, input_ids, pixel_values=pixel_values, image_grid_thw=image_grid_thw, **settings)
 
-    def save_pretrained(self, folder: str | Path, *, max_shard_bytes: int = 4 * 2**30) -> None:
-        """Writes config.json and safetensors with the published names; see `model.checkpoint.save`."""
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        layout: Literal["keye_vl_2", "qwen3_moe"] = "keye_vl_2",
+        max_shard_bytes: int = 4 * 2**30,
+    ) -> None:
+        """Writes config.json and safetensors: the whole model with the published names, or with layout "qwen3_moe" its
+        language model as a Qwen3-MoE folder; see `model.checkpoint.save`."""
         from model.checkpoint import save
 
-        save(self, Path(folder), max_shard_bytes=max_shard_bytes)
+        save(self, Path(folder), layout=layout, max_shard_bytes=max_shard_bytes)
 
     @classmethod
     def from_pretrained(

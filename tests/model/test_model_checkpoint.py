@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from small_model import qwen_of, random_model, small_config, text_row
+from transformers import Qwen3MoeForCausalLM
 
 from model import VisionLanguageModel, presets
 from model.checkpoint import CheckpointError
@@ -60,6 +61,32 @@ def test_a_qwen3_moe_folder_loads_with_equal_logits(model, tmp_path, fused):
     row = text_row(70)
     assert (ours(row).logits - qwen(row[None]).logits[0]).abs().max() <= 1e-4
     assert bool(torch.isfinite(ours(row, attention="sparse", top_k=8, labels=row).indexer_loss))
+
+
+@pytest.mark.parametrize("max_shard_bytes", [2**30, 300_000])
+def test_the_language_model_leaves_as_qwen3_moe_and_comes_back(model, tmp_path, max_shard_bytes):
+    model.save_pretrained(tmp_path / "ours", layout="qwen3_moe", max_shard_bytes=max_shard_bytes)
+    qwen, report = Qwen3MoeForCausalLM.from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    row = text_row(70)
+    positions = torch.arange(70).expand(3, -1)
+    assert (model(row, positions).logits - qwen(row[None]).logits[0]).abs().max() <= 1e-4
+
+    qwen.save_pretrained(tmp_path / "theirs")
+    for folder in ("ours", "theirs"):
+        state = VisionLanguageModel.from_pretrained(tmp_path / folder).state_dict()
+        language = {name: value for name, value in model.state_dict().items() if name.startswith(("model.", "lm_head."))}
+        assert state.keys() == language.keys()
+        assert all(torch.equal(state[name], value) for name, value in language.items() if ".sa_indexer." not in name)
+
+
+def test_a_layout_that_cannot_hold_the_model_is_refused(tmp_path):
+    model = VisionLanguageModel(presets.tiny(vocab_size=512, layers=1, balance="bias"))
+    with pytest.raises(ValueError, match="no place for the selection biases"):
+        model.save_pretrained(tmp_path, layout="qwen3_moe")
+    with pytest.raises(ValueError, match="got 'llama'"):
+        model.save_pretrained(tmp_path, layout="llama")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_does_not_fit_is_named(model, tmp_path):
