@@ -37,7 +37,8 @@ def model_config(recipe: Recipe) -> ModelConfig:
         decoder = dataclasses.replace(decoder, vocab_size=-(-len(tokenizer) // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE)
     if len(tokenizer) > decoder.vocab_size:
         raise UsageError(
-            f"tokenizer {recipe.tokenizer!r} has {len(tokenizer):,} entries, and model {recipe.model.preset!r} {decoder.vocab_size:,}"
+            f"tokenizer {recipe.tokenizer!r} has {len(tokenizer):,} entries, more than the {decoder.vocab_size:,} of model "
+            f"{recipe.model.preset!r}"
         )
     context = max(stage.context for stage in recipe.stages)
     if context > decoder.max_positions:

@@ -5,8 +5,8 @@
     RUN/stage2/phase0/model/               a finished phase: the weights the next one starts from
     RUN/stage2/model/                      the finished stage, published names
 
-A folder is written under a hidden name and renamed when every rank is done. The newest two are kept. A checkpoint is read back only
-if every file has its checksum; a damaged one is passed over for the one before it.
+A folder is written under a hidden name and renamed when every rank is done. The newest two are kept. A checkpoint is read
+back only if every file has its checksum; a damaged one is passed over for the one before it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """One phase's optimisation through DeepSpeed: the loss of a step, its gradient, the update.
 
-Decided here: one packed sequence is one forward pass, on any number of ranks, so a step's loss is the same sum in the same units
-however it is spread: next-token losses divided by the targets of the whole step, KL and balancing losses weighted by tokens of the
-whole step. DeepSpeed averages gradients over ranks, so each pass is scaled by their number. A pass without pictures still sends one
-blank picture, times zero, through the vision tower when that trains: every rank then has a gradient for every parameter.
+Decided here: one packed sequence is one forward pass, on any number of ranks, so a step's loss is the same sum in the same
+units however it is spread: next-token losses divided by the targets of the whole step, KL and balancing losses weighted by
+tokens of the whole step. (Packing several sequences into one pass gained 25% at 256 tokens and nothing from 1,024 on, and would
+have made the balancing loss depend on the number of ranks.) DeepSpeed averages gradients over ranks, so each pass is scaled by
+their number. A pass without pictures still sends one blank picture, times zero, through the vision tower when that trains:
+every rank then has a gradient for every parameter.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Held-out loss and indexer recall, on one common set for the whole run.
 
-Decided here: every evaluation of a run reads the same sequences: held-out ones of stage 3, evenly spaced over their order, because stage 3
-packs every kind of sample at the longest context; so the losses of a run form one curve. Attention is what the model has learnt to work with by
-then: dense until a phase trained sparse attention, sparse from there on. The loss is the mean over targets, in nats.
+Decided here: every evaluation of a run reads the same sequences: held-out ones of stage 3, evenly spaced over their order,
+because stage 3 packs every kind of sample at the longest context; so the losses of a run form one curve. Attention is what the
+model has learnt to work with by then: dense until a phase trained sparse attention, sparse from there on. The loss is the mean
+over targets, in nats.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import torch
 
 from manifests.progress import Progress
 from manifests.recipe import Attention, PhaseSpec, StageSpec
+from model.output import ModelOutput
 from model.vlm import VisionLanguageModel
+from trainer.collate import PackedBatch
 from trainer.loader import StageSequences
 from trainer.ranks import Ranks
 
@@ -79,17 +82,14 @@ def evaluate(
         if ranks.leads:
             progress(label, done, len(mine), f"{attention} attention")
         batch = heldout.batch(position).to(ranks.device)
-        packed = {
-            "cu_seqlens": batch.cu_seqlens,
-            "pixel_values": batch.pixel_values,
-            "image_grid_thw": batch.image_grid_thw,
-        }
-        output = model(batch.input_ids, **packed, attention=attention, labels=batch.labels, need_logits=False)
+        measures = index in recall_at
+        output = _forward(model, batch, attention, measures and attention == "dense")
         assert output.token_losses_sum is not None
         sums[0] += float(output.token_losses_sum)
         sums[1] += batch.targets
-        if index in recall_at:
-            recall = model.indexer_recall(batch.input_ids, **packed)
+        if measures:
+            recall = output.recall or _forward(model, batch, "dense", True).recall
+            assert recall is not None
             sums[2] += recall.mean * recall.queries
             sums[3] += recall.queries
     losses, targets, covered, queries = ranks.total(sums)
@@ -101,4 +101,17 @@ def evaluate(
         attention=attention,
         sequences=len(positions),
         targets=int(targets),
+    )
+
+
+def _forward(model: VisionLanguageModel, batch: PackedBatch, attention: Attention, measure_recall: bool) -> ModelOutput:
+    return model(
+        batch.input_ids,
+        cu_seqlens=batch.cu_seqlens,
+        pixel_values=batch.pixel_values,
+        image_grid_thw=batch.image_grid_thw,
+        attention=attention,
+        labels=batch.labels,
+        need_logits=False,
+        measure_recall=measure_recall,
     )

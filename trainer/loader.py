@@ -61,10 +61,12 @@ class StageSequences:
         for position, sample_id in segments.fetchall():
             self.segments[position].append(sample_id)
         columns = "sample_id, messages, total_tokens, visual_tokens"
-        self.samples: pa.Table = catalog.connection.sql(
-            f"SELECT {columns} FROM samples WHERE sample_id IN (SELECT sample_id FROM segments WHERE {of_stage}) ORDER BY sample_id",
+        samples = catalog.connection.sql(
+            f"SELECT {columns} FROM samples WHERE sample_id IN (SELECT sample_id FROM segments WHERE {of_stage}) "
+            "ORDER BY sample_id",
             params=which,
         ).to_arrow_table()
+        self.samples: pa.Table = samples
         self.row_of = {sample_id: row for row, sample_id in enumerate(self.samples.column("sample_id").to_pylist())}
         places = catalog.connection.execute('SELECT media_id, shard, "offset", length, sha256 FROM media ORDER BY media_id')
         self.places: dict[str, tuple[str, int, int, str]] = {place[0]: tuple(place[1:]) for place in places.fetchall()}
@@ -103,8 +105,8 @@ class StageSequences:
         if (cost.total, cost.visual) != (values["total_tokens"], values["visual_tokens"]):
             raise CostMismatchError(
                 f"sample {sample_id} renders to {cost.total} tokens ({cost.visual} of pictures), but its row in {self.folder} "
-                f"counts {values['total_tokens']} ({values['visual_tokens']}): the tokenizer or the rendering has changed since "
-                f"curation; curate again"
+                f"counts {values['total_tokens']} ({values['visual_tokens']}): the tokenizer or the rendering has changed "
+                f"since curation; curate again"
             )
         return rendered
 

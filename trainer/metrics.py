@@ -1,11 +1,11 @@
 """What a run says about itself: one line a step, one row a stage, and the held-out figures between.
 
-    RUN/metrics.jsonl        stage, phase, step, loss, indexer_loss, balance_loss, grad_norm, lr, tokens, visual_tokens, seconds, ...
+    RUN/metrics.jsonl        stage, phase, step, loss, indexer_loss, balance_loss, grad_norm, lr, tokens, seconds, ...
     RUN/summary.json         the recipe's name and a row for every finished stage
     RUN/evaluations.json     held-out figures: at the start, and after each stage
 
-Decided here: a stage's row is computed from its lines, so a resumed stage reports all of itself. On resume the lines after the restored step
-are cut: each step stands there once.
+Decided here: a stage's row is computed from its lines, so a resumed stage reports all of itself. On resume the lines after the
+restored step are cut: each step stands there once.
 """
 
 from __future__ import annotations

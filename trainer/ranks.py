@@ -1,9 +1,10 @@
 """The processes of a run: one started by plain python, or many by torchrun or the deepspeed launcher.
 
-Decided here: everything DeepSpeed needs from the environment is set when no launcher did. Its import and start-up are kept silent, and
-its shared-memory kernel, which compiles C++ on first use (38 s, and a compiler), is left out: gloo does the same. Waiting OpenMP
-threads sleep instead of spinning: measured on 2 cores, 1,024 tokens forward and backward: 0.27 s against 0.23 s on an idle machine,
-but 0.4 s against 8 s beside other processes. That only works before torch is loaded, so `trainer.train` asks for it first.
+Decided here: everything DeepSpeed needs from the environment is set when no launcher did. Its import and start-up are kept
+silent, and its shared-memory kernel, which compiles C++ on first use (38 s, and a compiler), is left out: gloo does the same.
+Waiting OpenMP threads sleep instead of spinning. Measured on 2 cores, 1,024 tokens forward and backward: 0.27 s against 0.23 s
+on an idle machine, but 0.4 s against 8 s beside other processes. That only works before torch is loaded, so `trainer.train`
+asks for it first.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The road of a run: for each stage its phases, for each phase its steps, and what is written between.
 
-Decided here: a phase starts from a folder of weights and ends by writing one; DeepSpeed's checkpoints lie within a phase. So a run killed
-anywhere continues from the newer of the two, and no phase depends on the optimiser of the one before.
+Decided here: a phase starts from a folder of weights and ends by writing one; DeepSpeed's checkpoints lie within a phase. So a
+run killed anywhere continues from the newer of the two, and no phase depends on the optimiser of the one before.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def train(
         if before in manifests and before not in wanted and folder.finished(before, identities[before]) is None:
             raise UsageError(
                 f"stage {number} starts from the model of stage {before}, and {folder.model(before)} is not there: "
-                f"run `longreel train {corpus_folder} --recipe {recipe.name} --stage {before} --out {out}` first, or --stage all"
+                f"run `longreel train {corpus_folder} --recipe {recipe.name} --stage {before} --out {out}` first, "
+                f"or --stage all"
             )
     unchanged = len(rows) == len(wanted)
     if not unchanged:
@@ -85,7 +86,7 @@ def _finished(folder: RunFolder, wanted: list[int], identities: dict[int, str]) 
 def _require_material(manifest: StageManifest) -> None:
     if not manifest.sequences:
         raise UsageError(
-            f"stage {manifest.spec.number} has no training sequences: no sample fits its mixture; curate more input and plan again"
+            f"stage {manifest.spec.number} has no training sequences: no sample fits its mixture; curate more input, plan again"
         )
     phases_of(manifest.spec, manifest.steps)
 

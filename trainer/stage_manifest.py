@@ -43,7 +43,8 @@ def read_stages(catalog: Catalog, recipe_name: str) -> dict[int, StageManifest]:
         CorruptCorpusError: a row's specification cannot be read, or is another stage's.
     """
     rows = catalog.connection.execute(
-        "SELECT stage, sequences, heldout_sequences, fill, specification, fingerprint FROM stages WHERE recipe = ? ORDER BY stage",
+        "SELECT stage, sequences, heldout_sequences, fill, specification, fingerprint FROM stages "
+        "WHERE recipe = ? ORDER BY stage",
         [recipe_name],
     ).fetchall()
     if not rows:

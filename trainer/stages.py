@@ -40,7 +40,7 @@ def phases_of(stage: StageSpec, steps: int) -> tuple[Phase, ...]:
     count = len(stage.phases)
     if steps < count:
         raise UsageError(
-            f"stage {stage.number} has {steps} step{'' if steps == 1 else 's'} for its {count} phase{'' if count == 1 else 's'}: "
+            f"stage {stage.number} has {steps} step{'' if steps == 1 else 's'} for its {count} phases: "
             f"curate more input, or lower stage{stage.number}.sequences_per_step, and plan again"
         )
     phases: list[Phase] = []
@@ -54,7 +54,7 @@ def phases_of(stage: StageSpec, steps: int) -> tuple[Phase, ...]:
 
 
 def learning_rate(step: int, steps: int, *, peak: float, warmup_share: float) -> float:
-    """Linear from peak / w to the peak over the first w = ceil(share * steps) steps, then a cosine down to a tenth of the peak."""
+    """Linear from peak / w to the peak over the first w = ceil(share * steps) steps, then a cosine down to a tenth of it."""
     warmup = math.ceil(warmup_share * steps)
     if step < warmup:
         return peak * (step + 1) / warmup

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TinyCorpus, read_metrics
+from tiny_corpus import TinyCorpus, read_metrics
 
 from manifests.catalog import Catalog
 from trainer import train
@@ -81,7 +81,11 @@ def test_two_processes_see_the_losses_of_one(tiny_corpus: TinyCorpus, tmp_path: 
     import os
 
     done = subprocess.run(
-        launcher + arguments, cwd=root, env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+        launcher + arguments,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     train(tiny_corpus.folder, tiny_corpus.recipe, stages=[0], out=tmp_path / "one")

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import TinyCorpus, tiny_recipe
+from tiny_corpus import TinyCorpus, tiny_recipe
 
 from manifests.catalog import Catalog
 from manifests.errors import CorruptCorpusError, CostMismatchError
@@ -47,7 +47,9 @@ def test_batches_hold_exactly_the_counted_tokens(tiny_corpus: TinyCorpus) -> Non
 
 
 def test_labels_never_cross_samples(tiny_corpus: TinyCorpus) -> None:
-    samples = [render(s.messages, tiny_corpus.tokenizer, tiny_corpus.recipe.visual) for s in tiny_corpus.samples["train"][2:9:3]]
+    samples = [
+        render(s.messages, tiny_corpus.tokenizer, tiny_corpus.recipe.visual) for s in tiny_corpus.samples["train"][2:9:3]
+    ]
     batch = collate(samples, [], patch=14, merge=2)
     starts = batch.cu_seqlens[:-1].long()
     assert len(starts) == 3
@@ -103,18 +105,21 @@ def test_the_global_order_does_not_depend_on_world_size(world: int) -> None:
 
 def test_the_loader_goes_on_where_it_is_told(tiny_corpus: TinyCorpus) -> None:
     def ids(first: int) -> list[torch.Tensor]:
-        loader = StepLoader(sequences(tiny_corpus), per_step=2, first=first, last=7, rank=0, world=1)
+        loader = StepLoader(sequences(tiny_corpus), per_step=2, first=first, last=6, rank=0, world=1)
         with loader:
             return [batch.input_ids for step in loader for batch, weight in step.batches if weight]
 
     whole, rest = ids(0), ids(4)
-    assert len(whole) == 13
+    assert len(whole) == len(sequences(tiny_corpus))
     assert all(torch.equal(a, b) for a, b in zip(whole[8:], rest, strict=True))
 
 
 def test_an_error_while_reading_ahead_reaches_the_trainer(own_corpus: TinyCorpus) -> None:
     rewrite_samples(own_corpus, {"total_tokens": 7})
-    with StepLoader(sequences(own_corpus), per_step=1, first=0, last=2, rank=0, world=1) as loader, pytest.raises(CostMismatchError):
+    with (
+        StepLoader(sequences(own_corpus), per_step=1, first=0, last=2, rank=0, world=1) as loader,
+        pytest.raises(CostMismatchError),
+    ):
         list(loader)
 
 

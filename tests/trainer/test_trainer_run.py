@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TinyCorpus, read_metrics, tiny_recipe
 from safetensors.torch import load_file
+from tiny_corpus import TinyCorpus, read_metrics, tiny_recipe
 
 from manifests.errors import UsageError
 from manifests.recipe import Recipe
@@ -19,13 +19,6 @@ from model.vlm import part_of
 from trainer import train
 from trainer.build import build_model
 from trainer.metrics import MetricsFile, TrainResult
-
-
-@pytest.fixture(scope="module")
-def finished(tiny_corpus: TinyCorpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainResult]:
-    """All four stages, uninterrupted."""
-    out = tmp_path_factory.mktemp("runs") / "whole"
-    return out, train(tiny_corpus.folder, tiny_corpus.recipe, stages=[0, 1, 2, 3], out=out)
 
 
 def changed_parts(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
@@ -37,9 +30,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def test_freeze_rules(tiny_corpus: TinyCorpus, finished: tuple[Path, TrainResult]) -> None:
-    out, _ = finished
-    start = {name: tensor for name, tensor in build_model(tiny_corpus.recipe).state_dict().items()}
+def test_freeze_rules(tiny_corpus: TinyCorpus, whole_run: tuple[Path, TrainResult]) -> None:
+    out, _ = whole_run
+    start = dict(build_model(tiny_corpus.recipe).state_dict())
     stages = [weights(out / f"stage{number}" / "model") for number in range(4)]
     warmed = weights(out / "stage2" / "phase0" / "model")
     everything = {"vision", "projector", "embeddings", "decoder", "lm_head"}
@@ -51,8 +44,8 @@ def test_freeze_rules(tiny_corpus: TinyCorpus, finished: tuple[Path, TrainResult
     assert not untouched
 
 
-def test_metrics_hold_each_step_once_and_the_summary_agrees(finished: tuple[Path, TrainResult]) -> None:
-    out, result = finished
+def test_metrics_hold_each_step_once_and_the_summary_agrees(whole_run: tuple[Path, TrainResult]) -> None:
+    out, result = whole_run
     lines = read_metrics(out)
     rows = json.loads((out / "summary.json").read_text())
     assert rows == {"recipe": "pocket", "stages": result.stages}
@@ -60,13 +53,13 @@ def test_metrics_hold_each_step_once_and_the_summary_agrees(finished: tuple[Path
         mine = [line for line in lines if line["stage"] == row["stage"]]
         assert [line["step"] for line in mine] == list(range(1, row["steps"] + 1))
         assert sum(line["tokens"] for line in mine) == row["tokens"]
-        assert all(math.isfinite(line["loss"]) and line["grad_norm"] > 0 for line in mine)
+        assert all(math.isfinite(line["loss"]) and line["grad_norm"] >= 0 for line in mine)
         assert row["first_loss"] == pytest.approx(sum(line["loss"] for line in mine[:5]) / len(mine[:5]))
     assert {line["phase"] for line in lines if line["indexer_loss"] is not None} == {"warmup", "sparse"}
 
 
-def test_held_out_is_measured_once_between_stages_and_falls(finished: tuple[Path, TrainResult]) -> None:
-    _, result = finished
+def test_held_out_is_measured_once_between_stages_and_falls(whole_run: tuple[Path, TrainResult]) -> None:
+    _, result = whole_run
     rows = result.stages
     assert [row["heldout_before"] for row in rows[1:]] == [row["heldout_after"] for row in rows[:-1]]
     assert [row["heldout_attention"] for row in rows] == ["dense", "dense", "sparse", "sparse"]
@@ -74,8 +67,8 @@ def test_held_out_is_measured_once_between_stages_and_falls(finished: tuple[Path
     assert all(0 < row["indexer_recall"] <= 1 for row in rows)
 
 
-def test_nothing_is_redone(tiny_corpus: TinyCorpus, finished: tuple[Path, TrainResult]) -> None:
-    out, result = finished
+def test_nothing_is_redone(tiny_corpus: TinyCorpus, whole_run: tuple[Path, TrainResult]) -> None:
+    out, result = whole_run
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     again = train(tiny_corpus.folder, tiny_corpus.recipe, stages=[0, 1, 2, 3], out=out)
     assert again.unchanged
@@ -89,10 +82,14 @@ def refuses(corpus: TinyCorpus, message: str, **arguments: Any) -> None:
         train(corpus.folder, given.pop("recipe"), **given)
 
 
-def test_refusals_say_what_to_do(tiny_corpus: TinyCorpus, finished: tuple[Path, TrainResult], tmp_path: Path) -> None:
+def test_refusals_say_what_to_do(tiny_corpus: TinyCorpus, whole_run: tuple[Path, TrainResult], tmp_path: Path) -> None:
     other: Recipe = dataclasses.replace(tiny_corpus.recipe, name="other")
-    refuses(tiny_corpus, "no plan for recipe 'other'; it has plans for pocket: run `longreel plan", recipe=other, out=tmp_path / "a")
-    refuses(tiny_corpus, "stage 2 starts from the model of stage 1, .* --stage 1 --out .* first", stages=[2], out=tmp_path / "b")
+    refuses(
+        tiny_corpus, "no plan for recipe 'other'; it has plans for pocket: run `longreel plan", recipe=other, out=tmp_path / "a"
+    )
+    refuses(
+        tiny_corpus, "stage 2 starts from the model of stage 1, .* --stage 1 --out .* first", stages=[2], out=tmp_path / "b"
+    )
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "thesis.txt").write_text("mine")
     refuses(tiny_corpus, r"is not empty and no run \(it holds thesis.txt\): give another --out", out=tmp_path / "c")
@@ -104,13 +101,15 @@ def test_refusals_say_what_to_do(tiny_corpus: TinyCorpus, finished: tuple[Path, 
     assert not (tmp_path / "b").exists()
 
 
-def test_a_run_of_another_plan_is_not_continued(tokenizer_folder: Path, finished: tuple[Path, TrainResult], tmp_path: Path) -> None:
+def test_a_run_of_another_plan_is_not_continued(
+    tokenizer_folder: Path, whole_run: tuple[Path, TrainResult], tmp_path: Path
+) -> None:
     replanned = TinyCorpus(tmp_path / "corpus", tiny_recipe(tokenizer_folder))
     replanned.add_samples("train", 9)
     replanned.add_samples("heldout", 3)
     replanned.plan_fingerprint = "another"
     replanned.write()
-    refuses(replanned, "stage0 was trained from another plan than the corpus has now", out=finished[0])
+    refuses(replanned, "stage0 was trained from another plan than the corpus has now", out=whole_run[0])
 
 
 def test_metrics_after_the_restored_step_are_cut(tmp_path: Path) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
-from conftest import TinyCorpus
+from tiny_corpus import TinyCorpus
 
 from manifests.errors import UsageError
 from manifests.recipe import PhaseSpec
@@ -33,7 +34,7 @@ def test_learning_rate_rises_linearly_then_falls_to_a_tenth() -> None:
     rates = [learning_rate(step, 100, peak=1e-3, warmup_share=0.1) for step in range(100)]
     assert rates[:10] == pytest.approx([1e-4 * (step + 1) for step in range(10)])
     assert rates[9] == max(rates)
-    assert all(later < earlier for earlier, later in zip(rates[9:], rates[10:], strict=False))
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[9:]))
     assert rates[-1] == pytest.approx(1e-4)
     assert learning_rate(0, 1, peak=1e-3, warmup_share=0.0) == pytest.approx(1e-4)
 
