@@ -124,38 +124,38 @@ def laptop() -> Recipe:
         model=ModelSpec(preset="tiny", top_k=2048 // 32),
         stages=(
             StageSpec(
-                number=0, name="projector alignment", context=256, visual_budget=256, tokens=32_000, sequences_per_step=4,
+                number=0, name="projector alignment", context=256, visual_budget=256, tokens=32_000, sequences_per_step=2,
                 mixture=alignment, epochs_max=16,
                 phases=(
-                    PhaseSpec(name="align", attention="dense", trains="projector", learning_rate=1e-3, indexer_lambda=0.0),
+                    PhaseSpec(name="align", attention="dense", trains="projector", learning_rate=2e-3, indexer_lambda=0.0),
                 ),
             ),
             StageSpec(
-                number=1, name="multimodal 32K/32", context=K, visual_budget=24 * K // 32, tokens=256_000, sequences_per_step=4,
+                number=1, name="multimodal 32K/32", context=K, visual_budget=24 * K // 32, tokens=224_000, sequences_per_step=2,
                 mixture=broad, epochs_max=4,
                 phases=(
-                    PhaseSpec(name="dense", attention="dense", trains="everything", learning_rate=1e-3, indexer_lambda=0.0),
+                    PhaseSpec(name="dense", attention="dense", trains="everything", learning_rate=2e-3, indexer_lambda=0.0),
                 ),
             ),
             StageSpec(
                 number=2, name="verifiable tasks 64K/32", context=2 * K, visual_budget=2 * K,
-                tokens=256_000, sequences_per_step=2,
+                tokens=176_000, sequences_per_step=1,
                 mixture=verified, epochs_max=4,
                 phases=(
-                    PhaseSpec(name="indexer warm-up", attention="warmup", trains="indexer", share=0.25, learning_rate=1e-3),
+                    PhaseSpec(name="indexer warm-up", attention="warmup", trains="indexer", share=0.25, learning_rate=2e-3),
                     PhaseSpec(name="sparse", attention="sparse", trains="everything", share=0.75, learning_rate=1e-3),
                 ),
             ),
             StageSpec(
                 number=3, name="long context 256K/32", context=8 * K, visual_budget=180 * K // 32,
-                tokens=256_000, sequences_per_step=1,
+                tokens=112_000, sequences_per_step=1,
                 mixture=long, long_share=0.5, epochs_max=4,
                 phases=(PhaseSpec(name="sparse", attention="sparse", trains="everything", learning_rate=5e-4),),
             ),
         ),
         train=TrainSpec(
-            precision="fp32", zero_stage=1, checkpoint_steps=20,
-            activation_checkpointing=False, heldout_sequences=16, weight_decay=0.01,
+            precision="fp32", zero_stage=1, checkpoint_steps=40,
+            activation_checkpointing=False, heldout_sequences=4, weight_decay=0.01,
         ),
     )  # fmt: skip
 
