@@ -10,6 +10,7 @@ Shapes: T tokens, M hidden size, N layers, E experts.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from model.attention import Attention, AttentionContext, LayerAttention, LayerCache
 from model.config import DecoderConfig
+from model.dsa_cpu import recomputed_later
 from model.moe import LayerRouting, MoE
 from model.norms import RMSNorm
 
@@ -56,7 +58,9 @@ class Decoder(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and context.mode != "warmup"):
             for number, layer in enumerate(self.layers):
                 if self.gradient_checkpointing and torch.is_grad_enabled():
-                    x_TM, attention, routing = checkpoint(layer, x_TM, context, use_reentrant=False)
+                    x_TM, attention, routing = checkpoint(
+                        layer, x_TM, context, use_reentrant=False, context_fn=lambda: (recomputed_later(), nullcontext())
+                    )
                 else:
                     x_TM, attention, routing = layer(x_TM, context, caches[number] if caches is not None else None)
                 attentions.append(attention)

@@ -8,6 +8,8 @@ Decided here:
   KL(p_g || q) has the gradient of G * KL(mean p_g || q)) is formed in the forward pass, where scores and
   probabilities are at hand; backward only scales it.
 - Backward keeps q, k, v, out and the selected sets [T, K] as int32, and recomputes the probabilities chunk by chunk.
+- Under activation checkpointing the forward pass runs twice. Its first run, `recomputed_later`, leaves the KL's
+  gradient out: what it kept would be thrown away.
 - Warm-up is the same loop without a selection and without gradients for q, k and v.
 
 Everything is deterministic on a CPU. Shapes: T queries, C queries of a chunk, S keys, Y keys a chunk reads, H query
@@ -16,6 +18,9 @@ heads, G KV groups, R = H / G, D head dim, J indexer heads, E indexer head dim, 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -24,6 +29,18 @@ from torch import Tensor
 from model.dsa_reading import Reading, Slice, read_selected
 from model.dsa_reference import SampleAttention
 from model.indexer import index_scores, top_k_indices
+
+_RECOMPUTED_LATER: ContextVar[bool] = ContextVar("recomputed_later", default=False)
+
+
+@contextmanager
+def recomputed_later() -> Iterator[None]:
+    """Inside, nothing is computed that only backward reads: backward will run the same forward again, outside."""
+    token = _RECOMPUTED_LATER.set(True)
+    try:
+        yield
+    finally:
+        _RECOMPUTED_LATER.reset(token)
 
 
 def _probabilities(reading: Reading, q_BXD: Tensor, k_BYD: Tensor, groups: int) -> Tensor:
@@ -102,7 +119,8 @@ class _SparseAttention(torch.autograd.Function):
         k_GSD, v_GSD = k.transpose(0, 1).contiguous(), v.transpose(0, 1).contiguous()
         groups, keys, dim = k_GSD.shape
         scaled_THD = q * dim**-0.5
-        loss = _IndexerLoss(iq, ik, iw, with_gradient=any(ctx.needs_input_grad[3:6])) if with_kl else None
+        learns = with_kl and any(ctx.needs_input_grad[3:6])
+        loss = _IndexerLoss(iq, ik, iw, with_gradient=learns and not _RECOMPUTED_LATER.get()) if with_kl else None
         out_THD = torch.empty_like(q)
         selected = None
         if top_k is not None:
@@ -123,25 +141,31 @@ class _SparseAttention(torch.autograd.Function):
             out_THD[queries] = reading.unpack(torch.bmm(p_BXY, reading.take(v_GSD)), groups)
             if loss is not None:
                 loss.add(reading, queries, reading.heads(p_BXY, groups))
-        ctx.chunk = chunk
+        ctx.chunk, ctx.learns = chunk, learns
         ctx.set_materialize_grads(False)
-        ctx.indexer_gradients = loss.gradients if loss is not None else None
+        kept: list[Tensor] = []
+        if learns:
+            # A first run saves as many tensors of the same shapes as the second: checkpointing compares them.
+            gradients = None if loss is None else loss.gradients
+            kept += gradients or (torch.empty_like(iq), torch.empty_like(ik), torch.empty_like(iw))
         if selected is None:
             ctx.mark_non_differentiable(out_THD)
         else:
             ctx.mark_non_differentiable(selected)
-            ctx.save_for_backward(scaled_THD, k_GSD, v_GSD, out_THD, selected)
+            kept += scaled_THD, k_GSD, v_GSD, out_THD, selected
+        ctx.save_for_backward(*kept)
         return out_THD, loss.total if loss is not None else q.new_zeros(()), selected
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         grad_out, grad_kl, _ = gradients
+        kept = ctx.saved_tensors
         to_indexer: tuple[Tensor | None, ...] = (None, None, None)
-        if ctx.indexer_gradients is not None and grad_kl is not None:
-            to_indexer = tuple(gradient * grad_kl for gradient in ctx.indexer_gradients)
+        if ctx.learns and grad_kl is not None:
+            to_indexer = tuple(gradient * grad_kl for gradient in kept[:3])
         to_qkv: tuple[Tensor | None, ...] = (None, None, None)
         if any(ctx.needs_input_grad[:3]) and grad_out is not None:
-            to_qkv = _backward(grad_out, *ctx.saved_tensors, chunk=ctx.chunk)
+            to_qkv = _backward(grad_out, *kept[-5:], chunk=ctx.chunk)
         return *to_qkv, *to_indexer, None, None, None
 
 

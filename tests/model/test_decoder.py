@@ -7,7 +7,7 @@ import torch
 from small_model import qwen_of, random_model, small_config, text_row
 from transformers import Qwen3MoeForCausalLM
 
-from model import VisionLanguageModel
+from model import VisionLanguageModel, dsa_cpu
 
 
 def assert_same_gradients(model: VisionLanguageModel, qwen: Qwen3MoeForCausalLM) -> None:
@@ -73,3 +73,22 @@ def test_gradient_checkpointing_changes_nothing(model, mode):
         gradients.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys()
     assert all(torch.equal(value, gradients[1][name]) for name, value in gradients[0].items())
+
+
+def test_under_checkpointing_the_kl_gradient_is_computed_once_and_not_kept(model, monkeypatch):
+    asked, kept, row = [], [], text_row(40)
+    whole = dsa_cpu._IndexerLoss.__init__
+
+    def counted(self, *tensors, with_gradient):
+        asked.append(with_gradient)
+        whole(self, *tensors, with_gradient=with_gradient)
+
+    monkeypatch.setattr(dsa_cpu._IndexerLoss, "__init__", counted)
+    model.gradient_checkpointing = True
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.shape) or x, lambda x: x):
+        loss = model(row, attention="sparse", labels=row).combine()
+    assert asked == [False, False]
+    indexer = model.config.decoder.indexer
+    assert (40, indexer.heads, indexer.head_dim) not in kept
+    loss.backward()
+    assert asked == [False, False, True, True]
