@@ -2,9 +2,10 @@
 
 Decided here: the modules carry the published names, so saving and loading is the identity on names; the only mapping
 is Qwen3-MoE's experts, per expert ([out, in] matrices) or fused ([E, out, in]), from and to the input-major tensors
-published for this family. A Qwen3-MoE folder is written per expert, as Qwen publishes it: every reader knows that form. Tensors stream: one is in memory beside the model at a time. A tensor that is missing,
-unknown or misshaped is an error that names it, before the model is used; only what a Qwen3-MoE folder cannot have,
-the indexers, starts from seed 0 instead. Files appear whole: the index is written last.
+published for this family. A Qwen3-MoE folder is written per expert, as Qwen publishes it: every reader knows that
+form. Tensors stream: one is in memory beside the model at a time. A tensor that is missing, unknown or misshaped is
+an error that names it, before the model is used; only what a Qwen3-MoE folder cannot have, the indexers, starts from
+seed 0 instead. Files appear whole: the index is written last.
 """
 
 from __future__ import annotations
