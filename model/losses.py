@@ -54,13 +54,13 @@ class _ChunkedLoss(torch.autograd.Function):
                     into_weight.addmm_(slope_CV.T, hidden_CM)
                 else:
                     into_weight += slope_CV.T @ hidden_CM
-        ctx.gradients = into_hidden, into_weight.to(weight_VM.dtype) if into_weight is not None else None
+        ctx.save_for_backward(into_hidden, into_weight.to(weight_VM.dtype) if into_weight is not None else None)
         return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (scale,) = gradients
-        into_hidden, into_weight = (None if g is None else g * scale.to(g.dtype) for g in ctx.gradients)
+        into_hidden, into_weight = (None if g is None else g * scale.to(g.dtype) for g in ctx.saved_tensors)
         return into_hidden, into_weight, None
 
 
