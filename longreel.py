@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import enum
+import itertools
 import json
 import os
 import sys
@@ -24,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from manifests.errors import LongreelError, LossLimitError, UsageError
+from manifests.errors import LongreelError, LossLimitError, OtherPlanError, UsageError
 
 if TYPE_CHECKING:
     from manifests.recipe import Recipe
@@ -373,7 +374,8 @@ def run(
 ) -> None:
     """The whole road: curate, synthesize, plan, train all stages, report.
 
-    Run it again after an interruption and it goes on; run it again after success and it redoes nothing.
+    Run it again after an interruption and it goes on; run it again after success and it redoes nothing. When inputs or recipe
+    have changed, what depends on them is made anew, and the run trained before is kept beside the new one.
     """
     begun = time.monotonic()
     chosen = load_recipe(recipe, changes)
@@ -385,7 +387,13 @@ def run(
         lost, curated = error, None
         say(f"longreel: {error}")
     results = [curated, _synthesize(corpus, chosen), _plan(corpus, chosen)]
-    trained = _train(corpus, chosen, [0, 1, 2, 3], training, resume=True)
+    try:
+        trained = _train(corpus, chosen, [0, 1, 2, 3], training, resume=True)
+    except OtherPlanError:
+        kept = next(path for path in (folder / f"run-{n}" for n in itertools.count(1)) if not path.exists())
+        training.rename(kept)
+        say(f"the plan has changed: the run trained from the earlier one is kept in {kept}")
+        trained = _train(corpus, chosen, [0, 1, 2, 3], training, resume=True)
     unchanged = page.is_file() and all(result is not None and result.unchanged for result in [*results, trained])
     if not unchanged:
         _report(corpus, page, training)

@@ -139,7 +139,7 @@ def laptop() -> Recipe:
             ),
             StageSpec(
                 number=2, name="verifiable tasks 64K/32", context=2 * K, visual_budget=2 * K,
-                tokens=176_000, sequences_per_step=1,
+                tokens=224_000, sequences_per_step=1,
                 mixture=verified, epochs_max=4,
                 phases=(
                     PhaseSpec(name="indexer warm-up", attention="warmup", trains="indexer", share=0.25, learning_rate=2e-3),
@@ -148,14 +148,14 @@ def laptop() -> Recipe:
             ),
             StageSpec(
                 number=3, name="long context 256K/32", context=8 * K, visual_budget=180 * K // 32,
-                tokens=112_000, sequences_per_step=1,
+                tokens=224_000, sequences_per_step=1,
                 mixture=long, long_share=0.5, epochs_max=4,
                 phases=(PhaseSpec(name="sparse", attention="sparse", trains="everything", learning_rate=5e-4),),
             ),
         ),
         train=TrainSpec(
             precision="fp32", zero_stage=1, checkpoint_steps=40,
-            activation_checkpointing=False, heldout_sequences=4, weight_decay=0.01,
+            activation_checkpointing=False, heldout_sequences=6, weight_decay=0.01,
         ),
     )  # fmt: skip
 

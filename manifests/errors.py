@@ -18,6 +18,10 @@ class UsageError(LongreelError):
     exit_code = 2
 
 
+class OtherPlanError(UsageError):
+    """A training run belongs to another plan than the corpus has now."""
+
+
 class LossLimitError(LongreelError):
     """The work was done, but more was lost than the limit allows."""
 

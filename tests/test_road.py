@@ -159,7 +159,8 @@ def test_a_token_leads_to_its_second(road: Road) -> None:
 
 
 def test_again_redoes_nothing_and_says_so(road: Road) -> None:
-    before = {path: path.stat().st_mtime_ns for path in sorted(road.folder.rglob("*")) if path.is_file()}
+    paths = [path for path in sorted(road.folder.rglob("*")) if path.is_file() and path.name != "lock"]
+    before = {path: path.stat().st_mtime_ns for path in paths}
     again = longreel(*road.arguments)
     assert again.returncode == 0, again.stderr
     assert again.stderr.count("unchanged, nothing to do") == 4
@@ -184,3 +185,15 @@ def test_the_report_needs_no_network(road: Road) -> None:
     page.feed((road.folder / "report.html").read_text())
     assert page.fetched
     assert all(value.startswith(("data:", "#")) for value in page.fetched)
+
+
+def test_a_changed_plan_keeps_the_earlier_run(road: Road, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(road.folder, folder)
+    arguments = [folder if word == road.folder else word for word in road.arguments]
+    changed = longreel(*arguments, *(word for n in range(1, 4) for word in ("--set", f"stage{n}.tokens=9000")))
+    assert changed.returncode == 0, changed.stderr
+    assert f"kept in {folder / 'run-1'}" in changed.stderr
+    kept, new = (json.loads((folder / name / "summary.json").read_text())["stages"] for name in ("run-1", "run"))
+    assert kept == json.loads((road.folder / "run" / "summary.json").read_text())["stages"]
+    assert new[1]["tokens"] <= 9000 < kept[1]["tokens"]

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from manifests import files
-from manifests.errors import CorruptCorpusError, UsageError
+from manifests.errors import CorruptCorpusError, OtherPlanError, UsageError
 from trainer.evaluate import Evaluation
 from trainer.metrics import MetricsFile, StageRow, write_summary
 
@@ -49,7 +49,7 @@ class RunFolder:
             return None
         record = files.read_json(path)
         if record["identity"] != identity:
-            raise UsageError(
+            raise OtherPlanError(
                 f"{self.stage(number)} was trained from another plan than the corpus has now: give another --out, "
                 f"or delete {self.folder}"
             )
@@ -90,7 +90,7 @@ class RunFolder:
         if begun.is_file() and not resume:
             raise UsageError(f"{self.stage(number)} is unfinished: continue it with --resume, or give another --out")
         if begun.is_file() and files.read_json(begun)["identity"] != identity:
-            raise UsageError(
+            raise OtherPlanError(
                 f"{self.stage(number)} was begun from another plan than the corpus has now: give another --out, "
                 f"or delete {self.stage(number)}"
             )
