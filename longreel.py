@@ -84,7 +84,7 @@ class Terminal:
         self.live = err.is_terminal
         self.bars = Bars(
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=18),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[detail]}", markup=False),
@@ -101,7 +101,7 @@ class Terminal:
                 for task in self.tasks.values():
                     self.bars.update(task, visible=False)
                 self.tasks[label] = self.bars.add_task(label, total=total, detail="")
-            self.bars.update(self.tasks[label], completed=done, total=total, detail=detail[:32])
+            self.bars.update(self.tasks[label], completed=done, total=total, detail=detail[:26])
         elif time.monotonic() - self.last >= 10:
             self.last = time.monotonic()
             of = f" of {total:g}" if total is not None else ""

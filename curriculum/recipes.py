@@ -99,7 +99,7 @@ def laptop() -> Recipe:
     seconds.
     """
     alignment = _mixture(image=1.0)
-    broad = _mixture(image=0.2, video=0.2, document=0.3, code=0.15, text=0.15)
+    broad = _mixture(image=0.06, video=0.24, document=0.35, code=0.15, text=0.2)
     verified = _mixture(image=0.05, video=0.2, document=0.15, code=0.1, text=0.05, gui=0.2, reason=0.15, stem=0.1)
     long = _mixture(image=0.05, video=0.25, document=0.3, code=0.1, text=0.05, gui=0.1, reason=0.1, stem=0.05)
     return Recipe(
