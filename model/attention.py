@@ -59,8 +59,8 @@ class AttentionContext:
 
 @dataclass
 class LayerAttention:
-    """`kl`: summed over tokens and groups, None in dense mode. `covered`: covered dense mass a token, when measured.
-    `selected`: a [T, K] set list for each sample, when kept."""
+    """`kl`: summed over tokens and groups, None in dense mode. `covered`: dense mass a token that is covered,
+    and that could be, [2, T], when measured. `selected`: a [T, K] set list for each sample, when kept."""
 
     kl: Tensor | None = None
     covered: Tensor | None = None
@@ -137,7 +137,7 @@ class Attention(nn.Module):
             if done.selected is not None and context.keep_selected:
                 selected.append(done.selected)
         statistics.kl = torch.stack(kls).sum() if kls else None
-        statistics.covered = torch.cat(covered) if covered else None
+        statistics.covered = torch.cat(covered, dim=1) if covered else None
         statistics.selected = selected or None
         return outs
 

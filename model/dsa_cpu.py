@@ -240,10 +240,11 @@ def decode_attention(
 def covered_mass(
     q_THD: Tensor, k_SGD: Tensor, index_q_TJE: Tensor, index_k_SE: Tensor, index_w_TJ: Tensor, *, top_k: int, chunk: int
 ) -> Tensor:
-    """Share of each query's dense attention probability (mean over heads) that lies on its selected set: [T] float32."""
+    """Share of each query's dense attention probability (mean over heads) that lies on its selected set, and the most
+    that any set of K keys could hold: [2, T] float32."""
     wide = torch.promote_types(q_THD.dtype, torch.float32)
     q, k, iq, ik, iw = (x.to(wide) for x in (q_THD, k_SGD, index_q_TJE, index_k_SE, index_w_TJ))
-    k_GSD, covered_T = k.transpose(0, 1).contiguous(), q.new_ones(len(q))
+    k_GSD, covered_2T = k.transpose(0, 1).contiguous(), q.new_ones(2, len(q))
     groups, keys, dim = k_GSD.shape
     for queries, end in _chunks(len(q), keys, chunk):
         if end <= top_k:
@@ -252,5 +253,6 @@ def covered_mass(
         p_BXY = _probabilities(reading, reading.pack(q[queries] * dim**-0.5, groups), k_GSD[:, :end], groups)
         p_CY = reading.heads(p_BXY, groups).mean((0, 1))
         chosen_CK = _select(iq, ik, iw, queries, end, top_k)
-        covered_T[queries] = torch.nn.functional.pad(p_CY, (0, 1)).gather(1, chosen_CK).sum(-1)
-    return covered_T.float()
+        covered_2T[0, queries] = torch.nn.functional.pad(p_CY, (0, 1)).gather(1, chosen_CK).sum(-1)
+        covered_2T[1, queries] = p_CY.topk(top_k, dim=-1, sorted=False).values.sum(-1)
+    return covered_2T.float()

@@ -28,21 +28,33 @@ class RecallStatistics:
 
     `per_layer` [N], `mean`: over the `queries` that see more than k tokens (1 where there are none).
     `per_layer_all` [N], `mean_all`: over all queries.
+    `attainable_per_layer` [N], `attainable`: what the best sets of k keys would cover, over the same queries as `mean`.
     """
 
     per_layer: Tensor
     mean: float
     per_layer_all: Tensor
     mean_all: float
+    attainable_per_layer: Tensor
+    attainable: float
     queries: int
 
     @classmethod
-    def of(cls, covered_NT: Tensor, choosing_T: Tensor) -> RecallStatistics:
-        """From each query's covered mass [N, T] and whether it had to choose [T] bool."""
-        queries = int(choosing_T.sum())
-        per_layer = covered_NT[:, choosing_T].mean(1) if queries else torch.ones(len(covered_NT))
+    def of(cls, covered_NT: Tensor, attainable_NT: Tensor, choosing_T: Tensor) -> RecallStatistics:
+        """From each query's covered and coverable mass [N, T] and whether it had to choose [T] bool."""
+        queries, layers = int(choosing_T.sum()), len(covered_NT)
+        per_layer = covered_NT[:, choosing_T].mean(1) if queries else torch.ones(layers)
+        attainable = attainable_NT[:, choosing_T].mean(1) if queries else torch.ones(layers)
         per_layer_all = covered_NT.mean(1)
-        return cls(per_layer, float(per_layer.mean()), per_layer_all, float(per_layer_all.mean()), queries)
+        return cls(
+            per_layer=per_layer,
+            mean=float(per_layer.mean()),
+            per_layer_all=per_layer_all,
+            mean_all=float(per_layer_all.mean()),
+            attainable_per_layer=attainable,
+            attainable=float(attainable.mean()),
+            queries=queries,
+        )
 
 
 @dataclass

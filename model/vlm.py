@@ -258,7 +258,8 @@ class VisionLanguageModel(nn.Module):
         covered = [layer.covered for layer in attentions if layer.covered is not None]
         if covered:
             seen = torch.cat([torch.arange(1, end - start + 1) for start, end in context.samples])
-            output.recall = RecallStatistics.of(torch.stack(covered), seen.to(covered[0].device) > context.top_k)
+            reached_NT, attainable_NT = torch.stack(covered, dim=1)
+            output.recall = RecallStatistics.of(reached_NT, attainable_NT, seen.to(covered[0].device) > context.top_k)
         if context.keep_selected:
             output.selected = [layer.selected for layer in attentions if layer.selected is not None]
         return output
@@ -275,7 +276,8 @@ class VisionLanguageModel(nn.Module):
     ) -> RecallStatistics:
         """Share of dense attention mass that the indexers' top-k sets cover, layer by layer, on a dense pass.
 
-        Queries that see at most k tokens are covered by definition; `mean` leaves them out, `mean_all` does not.
+        Queries that see at most k tokens are covered by definition; `mean` leaves them out, `mean_all` does not. How much
+        any k tokens could cover depends on how sharp the attention is: `attainable`.
         """
         output = self(
             input_ids, None, cu_seqlens, pixel_values, image_grid_thw, "dense",

@@ -94,8 +94,9 @@ def test_covered_mass_is_the_probability_on_the_set():
     logits = torch.einsum("tgrd,sgd->grts", q.view(60, 2, 4, 8), k) * 8**-0.5
     p = logits.masked_fill(~visible, -torch.inf).softmax(-1).mean((0, 1))
     sets = select(torch.einsum("tj,tjs->ts", iw, torch.einsum("tjd,sd->tjs", iq, ik).relu()), visible, 10)
-    covered = covered_mass(q, k, iq, ik, iw, top_k=10, chunk=16)
+    covered, attainable = covered_mass(q, k, iq, ik, iw, top_k=10, chunk=16)
     torch.testing.assert_close(covered, (p * sets).sum(-1).float())
+    torch.testing.assert_close(attainable, p.sort(-1, descending=True).values[:, :10].sum(-1).float())
 
 
 def test_nothing_quadratic_is_kept_for_backward():

@@ -106,6 +106,7 @@ def test_warmup_teaches_the_indexer_where_attention_goes():
     assert after.mean > before.mean + 0.02
     assert before.queries == 240
     assert after.mean_all > after.mean
+    assert before.mean < after.mean < after.attainable == pytest.approx(before.attainable)
     assert model.indexer_recall(row, cu_seqlens=ends, top_k=128).mean_all == pytest.approx(1.0)
 
 
