@@ -49,12 +49,16 @@ class Catalog:
             self.connection.execute(f"CREATE VIEW {table} AS SELECT * FROM read_parquet({location}, hive_partitioning=false)")
 
     def sql(self, text: str) -> duckdb.DuckDBPyRelation:
-        """The result of one SELECT as a DuckDB relation.
+        """The result of one SELECT (DESCRIBE, SUMMARIZE, SHOW and EXPLAIN too) as a DuckDB relation.
 
         Raises:
-            UsageError: the statement is wrong, with DuckDB's own words.
+            UsageError: the statement is wrong, with DuckDB's own words; there are several; or it would change something.
         """
         try:
+            kinds = [statement.type for statement in self.connection.extract_statements(text)]
+            if len(kinds) != 1 or kinds[0] not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
+                given = ", ".join(kind.name for kind in kinds) or "nothing"
+                raise UsageError(f"a query is one SELECT, and this is {given}: a corpus is only read here")
             relation = self.connection.sql(text)
         except duckdb.Error as error:
             raise UsageError(f"the query failed: {str(error).splitlines()[0]}") from error

@@ -98,6 +98,14 @@ def test_every_table_answers_even_before_its_step_ran(corpus: Corpus) -> None:
         catalog.sql("SELECT nothing FROM nowhere")
 
 
+@pytest.mark.parametrize("text", ["COPY (SELECT 1) TO '{}'", "SELECT 1; SELECT 2", "", "CREATE TABLE x (a INT)"])
+def test_a_query_only_reads(corpus: Corpus, tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match="a query is one SELECT, and this is"):
+        Catalog(corpus.folder).sql(text.format(tmp_path / "x.csv"))
+    assert not (tmp_path / "x.csv").exists()
+    assert Catalog(corpus.folder).sql("DESCRIBE samples").fetchall()
+
+
 def test_hive_readers_see_null_without_video(corpus: Corpus) -> None:
     names = pa.schema([("origin", pa.string()), ("context_bucket", pa.string()), ("duration_bucket", pa.string())])
     table = ds.dataset(corpus.folder / "samples", partitioning=ds.partitioning(names, flavor="hive")).to_table()
