@@ -131,10 +131,10 @@ def laptop() -> Recipe:
                 ),
             ),
             StageSpec(
-                number=1, name="multimodal 32K/32", context=K, visual_budget=24 * K // 32, tokens=224_000, sequences_per_step=2,
+                number=1, name="multimodal 32K/32", context=K, visual_budget=24 * K // 32, tokens=224_000, sequences_per_step=1,
                 mixture=broad, epochs_max=4,
                 phases=(
-                    PhaseSpec(name="dense", attention="dense", trains="everything", learning_rate=2e-3, indexer_lambda=0.0),
+                    PhaseSpec(name="dense", attention="dense", trains="everything", learning_rate=1e-3, indexer_lambda=0.0),
                 ),
             ),
             StageSpec(
