@@ -1,0 +1,134 @@
+"""Does the indexer find what dense attention reads? On the data and the model of `make demo`.
+
+Decided here:
+- It starts from the model as the run's last dense stage left it, and warms the indexers up (nothing else learns) on the
+  packed sequences of a later stage's plan, in their order, with the trainer's schedule.
+- Measured on held-out samples one by one, k = an eighth of that sample's own length, over the queries that see more than k
+  keys: the share of dense attention mass (mean over heads) on the k selected keys, beside the most that any k keys hold.
+  That ceiling is a property of the attention: no indexer passes it.
+- Loss: the same held-out samples, dense against sparse at that k, after warm-up alone (no sparse adaptation).
+
+Run: `python benchmarks/indexer_recall.py [--corpus out/demo/corpus] [--run out/demo/run]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from manifests.catalog import Catalog
+from model import VisionLanguageModel
+from model.output import ModelOutput
+from trainer.collate import PackedBatch
+from trainer.evaluate import evenly_spaced
+from trainer.loader import StageSequences
+from trainer.stage_manifest import read_stages
+from trainer.stages import learning_rate
+
+# Shorter samples would make k a handful of keys.
+SHORTEST = 512
+
+
+def forward(model: VisionLanguageModel, batch: PackedBatch, attention: str, **options: object) -> ModelOutput:
+    """One pass without logits."""
+    return model(
+        batch.input_ids, None, batch.cu_seqlens, batch.pixel_values, batch.image_grid_thw, attention, batch.labels,
+        need_logits=False, **options,
+    )  # fmt: skip
+
+
+def warm_up(model: VisionLanguageModel, sequences: StageSequences, *, steps: int, peak: float, clip: float) -> None:
+    """Trains the indexers, one sequence a step."""
+    model.train_only("indexer")
+    indexers = list(model.parts()["indexer"].values())
+    optimizer = torch.optim.AdamW(indexers, lr=peak, betas=(0.9, 0.95), weight_decay=0.01)
+    tenth = max(steps // 10, 1)
+    divergence, begun = 0.0, time.perf_counter()
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps, peak=peak, warmup_share=0.05)
+        optimizer.zero_grad(set_to_none=True)
+        loss = forward(model, sequences.batch(step % len(sequences)), "warmup").indexer_loss
+        assert loss is not None
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(indexers, clip)
+        optimizer.step()
+        divergence += float(loss.detach()) / tenth
+        if (step + 1) % tenth == 0:
+            print(f"  step {step + 1:>4}/{steps}  KL {divergence:.4f}  {time.perf_counter() - begun:5.0f} s", flush=True)
+            divergence = 0.0
+
+
+@torch.no_grad()
+def measure(model: VisionLanguageModel, samples: list[PackedBatch]) -> dict[str, list[float]]:
+    """Covered and attainable mass of each layer over all choosing queries, and the losses dense and sparse."""
+    layers = model.config.decoder.layers
+    covered, attainable, queries = torch.zeros(layers), torch.zeros(layers), 0
+    dense, sparse, targets = 0.0, 0.0, 0
+    for batch in samples:
+        top_k = batch.tokens // 8
+        full = forward(model, batch, "dense", measure_recall=True, top_k=top_k)
+        assert full.recall is not None
+        assert full.token_losses_sum is not None
+        covered += full.recall.per_layer * full.recall.queries
+        attainable += full.recall.attainable_per_layer * full.recall.queries
+        queries += full.recall.queries
+        chosen = forward(model, batch, "sparse", top_k=top_k)
+        assert chosen.token_losses_sum is not None
+        dense, sparse = dense + float(full.token_losses_sum), sparse + float(chosen.token_losses_sum)
+        targets += batch.targets
+    return {
+        "covered": (covered / queries).tolist(),
+        "attainable": (attainable / queries).tolist(),
+        "loss": [dense / targets, sparse / targets],
+    }
+
+
+def report(label: str, figures: dict[str, list[float]]) -> None:
+    """One line: every layer's covered / attainable mass, their means, and the losses."""
+    covered, attainable = figures["covered"], figures["attainable"]
+    each = "  ".join(f"{c:.3f}/{a:.3f}" for c, a in zip(covered, attainable, strict=True))
+    share = sum(covered) / sum(attainable)
+    dense, sparse = figures["loss"]
+    print(f"{label:<8} by layer  {each}")
+    print(f"{'':<8} mean      {sum(covered) / len(covered):.3f} of {sum(attainable) / len(covered):.3f}: {share:.1%}")
+    print(f"{'':<8} loss      dense {dense:.4f}, sparse {sparse:.4f}: {sparse / dense - 1:+.2%}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--corpus", type=Path, default=Path("out/demo/corpus"))
+    parser.add_argument("--run", type=Path, default=Path("out/demo/run"))
+    parser.add_argument("--recipe", default="laptop")
+    parser.add_argument("--start", type=int, default=1, help="the stage whose exported model is warmed up")
+    parser.add_argument("--stage", type=int, default=2, help="the stage whose sequences teach")
+    parser.add_argument("--steps", type=int, default=128, help="sequences of warm-up; 0 measures the model as it is")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--samples", type=int, default=24)
+    arguments = parser.parse_args()
+    catalog = Catalog(arguments.corpus)
+    recipe = read_stages(catalog, arguments.recipe)[arguments.stage].recipe
+    model = VisionLanguageModel.from_pretrained(arguments.run / f"stage{arguments.start}" / "model", dtype=torch.float32)
+    teaching = StageSequences(catalog, recipe, stage=arguments.stage, split="train")
+    heldout = StageSequences(catalog, recipe, stage=3, split="heldout")
+    tokens = dict(zip(*(heldout.samples.column(name).to_pylist() for name in ("sample_id", "total_tokens")), strict=True))
+    long = sorted((name for name, size in tokens.items() if size >= SHORTEST), key=lambda name: (tokens[name], name))
+    # A sequence of one sample each: the loader renders and decodes as in training.
+    heldout.segments = [[long[index]] for index in evenly_spaced(len(long), arguments.samples)]
+    samples = [heldout.batch(position) for position in range(len(heldout))]
+    print(f"{len(samples)} held-out samples of {samples[0].tokens:,} to {samples[-1].tokens:,} tokens, k = an eighth of each")
+    report("before", measure(model, samples))
+    if arguments.steps:
+        print(f"warm-up: {arguments.steps} sequences of stage {arguments.stage}, learning rate {arguments.learning_rate:g}")
+        warm_up(model, teaching, steps=arguments.steps, peak=arguments.learning_rate, clip=recipe.train.gradient_clip)
+        report("after", measure(model, samples))
+
+
+if __name__ == "__main__":
+    main()
