@@ -134,6 +134,12 @@ def empty(source: Path, target: Path) -> None:
     target.write_bytes(b"")
 
 
+def without_addresses(source: Path, target: Path) -> None:
+    """Copies a text without its web addresses: ``Title <https://...>`` keeps its title, a bare address becomes a word."""
+    text = re.sub(r"\s*<https?://[^>]*>", "", source.read_text(encoding="utf-8"))
+    target.write_text(re.sub(r"https?://[^\s`>)]+", "(address)", text), encoding="utf-8")
+
+
 def with_other_header(source: Path, target: Path) -> None:
     """The same text as a mirror might carry it: the title line is changed and a notice put above it."""
     title, _, rest = re.sub(r"^%.*\n+", "", source.read_text(encoding="utf-8"), flags=re.MULTILINE).partition("\n")
@@ -342,7 +348,8 @@ TEXTS = [
     ),
     *(
         Entry(f"documents/developers-reference-{name}.txt", "developers-reference",
-              f"usr/share/developers-reference/_sources/{name}.rst.txt", "GPL-2.0-or-later")
+              f"usr/share/developers-reference/_sources/{name}.rst.txt", "GPL-2.0-or-later",
+              without_addresses, "web addresses left out")
         for name in REFERENCE.split()
     ),
     *(Entry(f"documents/ocrmypdf-{n}.md", "ocrmypdf", f"docs/{n}.md", "CC-BY-SA-4.0") for n in OCR_DOCS.split()),
