@@ -5,9 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from curriculum.recipes import laptop
@@ -81,8 +79,3 @@ def read(tmp_path: Path, recipe: Recipe) -> Callable[..., Outcome]:
         return extract(item, with_recipe)
 
     return run
-
-
-def rows(corpus: Path, table: str) -> list[dict[str, Any]]:
-    """All rows of a table, read without any of our code."""
-    return [row for path in sorted((corpus / table).rglob("*.parquet")) for row in pq.ParquetFile(path).read().to_pylist()]

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import rows
 from kill_curation import finish, kill_when, start
+from written_tables import rows
 
 from manifests.check import check
 from manifests.corpus import Corpus

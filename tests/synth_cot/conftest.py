@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import curated
 import pytest
+from synthesised import Made
 
-from manifests.catalog import Catalog
-from manifests.corpus import Corpus
-from manifests.recipe import Recipe
-from synth_cot import SynthResult, synthesize
-
-
-@dataclass(frozen=True)
-class Made:
-    """A corpus after the step."""
-
-    corpus: Corpus
-    recipe: Recipe
-    result: SynthResult
-
-    def rows(self, query: str) -> list[dict[str, Any]]:
-        """The rows of a query."""
-        found: list[dict[str, Any]] = Catalog(self.corpus.folder).sql(query).to_arrow_table().to_pylist()
-        return found
+from synth_cot import synthesize
 
 
 @pytest.fixture(scope="session")

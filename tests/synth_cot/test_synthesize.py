@@ -15,7 +15,7 @@ from typing import Any
 import curated
 import numpy as np
 import pytest
-from conftest import Made
+from synthesised import Made
 
 from curriculum.recipes import keye_vl_2
 from manifests.check import check
