@@ -11,7 +11,7 @@ RECIPE ?= laptop
 .DEFAULT_GOAL := help
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv with the locked packages (about 6.4 GB, 2-4 minutes)
 
@@ -36,7 +36,7 @@ lint: $(READY) ## ruff, mypy, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(READY) ## benchmarks, each a ratio measured in one run
+bench: demo ## benchmarks, each a ratio measured in one run (after the demo, whose data they use)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 lock: ## write requirements.lock anew from the newest packages pyproject.toml allows
