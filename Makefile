@@ -24,7 +24,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 	@echo "installed."
 
-demo: $(READY) ## the whole road on examples/corpus: curate, synthesize, plan, train four stages, report
+demo: $(READY) ## the whole road on examples/corpus, and a report
 	@$(BIN)/longreel run $(CORPUS) --recipe $(RECIPE) --out $(OUT)
 
 test: $(READY) ## all tests (needs no GPU, no network, no ffmpeg)
@@ -36,10 +36,10 @@ lint: $(READY) ## ruff, mypy, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: demo ## benchmarks, each a ratio measured in one run (after the demo, whose data they use)
+bench: demo ## benchmarks, each a ratio measured in one run (after the demo)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-lock: ## write requirements.lock anew from the newest packages pyproject.toml allows
+lock: ## write requirements.lock anew from the newest packages
 	@rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock
 	@$(VENV)/lock/bin/python -m pip install --quiet setuptools wheel ".[dev]"
 	@{ echo '# Every package of the environment, locked. `make setup` installs exactly these; `make lock` writes this file anew.'; \
