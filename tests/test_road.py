@@ -158,6 +158,19 @@ def test_a_token_leads_to_its_second(road: Road) -> None:
     assert all(row["source"].startswith("videos/") and row["start_s"] is not None for row in rows)
 
 
+def test_a_source_leads_to_every_sequence_that_uses_it(road: Road) -> None:
+    by_lineage = road.rows(
+        "SELECT DISTINCT l.source_id, g.sequence_id FROM lineage l JOIN segments g USING (sample_id) "
+        "WHERE l.source_id IS NOT NULL ORDER BY ALL"
+    )
+    by_sample = road.rows(
+        "SELECT DISTINCT unnest(s.source_ids) AS source_id, g.sequence_id FROM samples s JOIN segments g USING (sample_id) "
+        "ORDER BY ALL"
+    )
+    assert by_lineage
+    assert by_lineage == by_sample
+
+
 def test_again_redoes_nothing_and_says_so(road: Road) -> None:
     paths = [path for path in sorted(road.folder.rglob("*")) if path.is_file() and path.name != "lock"]
     before = {path: path.stat().st_mtime_ns for path in paths}
