@@ -26,8 +26,10 @@ from manifests.recipe import Recipe
 from pipelines.finished import item_key, setting_id
 from pipelines.inputs import Inputs, find_inputs
 from pipelines.items import Item
+from pipelines.waiting import forget_failures
 
 STEP = "curate"
+WORK_FOLDERS = ("items", "pending", "answers", "asking", "slots")
 TABLES = ("samples", "media", "sources", "lineage", "quarantine", "dropped", "annotations")
 
 
@@ -159,6 +161,7 @@ def _curate(
     corpus.begin(STEP)
     corpus.write_identity(recipe)
     remove_leftovers(corpus.folder)
+    forget_failures(corpus.work)
     finished = corpus.work / "items"
     wanted = {key for key, _ in keyed}
     reused = len(wanted & _names(finished))
@@ -213,7 +216,8 @@ def _nothing(corpus: Corpus, counts: dict[str, Any]) -> str:
 
 def _clear_work(corpus: Corpus) -> None:
     """A finished step needs no finished items; the lock stays, because somebody may be waiting for it."""
-    shutil.rmtree(corpus.work / "items", ignore_errors=True)
+    for name in WORK_FOLDERS:
+        shutil.rmtree(corpus.work / name, ignore_errors=True)
     (corpus.work / "curated.json").unlink(missing_ok=True)
 
 

@@ -2,11 +2,15 @@
 
 Every sample is rendered once, as the trainer will render it: the counts of its row, its buckets and its lineage come from
 that one rendering. A sample that no bucket holds is dropped here, with its reason.
+
+A reader is a function of item, recipe and answers: one that needs a model returns `Waiting` and is called again with what was
+answered (`pipelines.model_work`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ from manifests.sample import Sample, messages_to_rows
 from manifests.tokenizer import Tokenizer, load_tokenizer
 from pipelines.duplicates import Signature
 from pipelines.items import Filtered, Item, Quarantined
+from pipelines.model_work import ROUNDS, Answer, Waiting
 from pipelines.pictures import PictureStore
 from pipelines.sniffing import SNIFFED_BYTES, kind_of
 
@@ -30,11 +35,22 @@ _MODALITY_OF_KIND = {"video": "video", "image": "image", "pdf": "document", "tex
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What every reader is given: the item, the recipe, the tokenizer."""
+    """What every reader is given: the item, the recipe, the tokenizer; and on a further call what it left and asked for.
+
+    Attributes:
+        turn: how often the reader has waited: 0 on the first call.
+        state: what it left in `Waiting`; None on the first call.
+        store: its pictures; empty on the first call.
+        answers: by id of the request, all that it ever asked.
+    """
 
     item: Item
     recipe: Recipe
     tokenizer: Tokenizer
+    turn: int = 0
+    state: Any = None
+    store: PictureStore = field(default_factory=PictureStore)
+    answers: Mapping[str, Answer] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -74,7 +90,8 @@ class Extracted:
 
 @dataclass(kw_only=True)
 class Outcome:
-    """How an item ended, as rows. ``store`` holds the pictures named in ``media_ids``; the annotation is kind and JSON."""
+    """How an item ended, as rows. ``store`` holds the pictures named in ``media_ids``; the annotation is kind and JSON;
+    ``work`` is what models did for it, by kind of request."""
 
     status: str
     modality: str
@@ -86,6 +103,17 @@ class Outcome:
     signature: Signature | None = None
     media_ids: list[str] = field(default_factory=list)
     store: PictureStore | None = None
+    work: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """What a reader is given on a further call; see `Setting`."""
+
+    turn: int
+    state: Any
+    store: PictureStore
+    answers: Mapping[str, Answer]
 
 
 def item_recipe(recipe: Recipe) -> dict[str, Any]:
@@ -103,15 +131,33 @@ def item_recipe(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def extract(item: Item, recipe: Recipe) -> Outcome:
-    """Reads one item. Whatever is wrong with it becomes its outcome; nothing escapes but a defect of memory or machine."""
+def extract(item: Item, recipe: Recipe, answered: Answered | None = None) -> Outcome | Waiting:
+    """Reads one item. Whatever is wrong with it becomes its outcome; nothing escapes but a defect of memory or machine.
+
+    Args:
+        answered: set when the item waited and its requests have answers.
+    """
+    result = _extract(item, recipe, answered)
+    if isinstance(result, Outcome) and answered is not None:
+        result.work = model_figures(answered.answers)
+    return result
+
+
+def _extract(item: Item, recipe: Recipe, answered: Answered | None) -> Outcome | Waiting:
     modality = "unknown"
     try:
         if item.problem is not None:
             raise Quarantined(item.problem.stage, item.problem.reason, item.problem.detail)
         kind = _kind(item, recipe)
         modality = _MODALITY_OF_KIND.get(kind, kind)
-        extracted = _read(kind, Setting(item=item, recipe=recipe, tokenizer=load_tokenizer(recipe.tokenizer)))
+        setting = Setting(item=item, recipe=recipe, tokenizer=load_tokenizer(recipe.tokenizer))
+        if answered is not None:
+            setting = replace(setting, turn=answered.turn, state=answered.state, store=answered.store, answers=answered.answers)
+        extracted = _read(kind, setting)
+        if isinstance(extracted, Waiting):
+            if setting.turn >= ROUNDS:
+                raise Quarantined("extract", "error", f"its reader asked models more than {ROUNDS} times")
+            return extracted
         outcome = _outcome(extracted, item, recipe)
         _prove(outcome)
         return outcome
@@ -124,6 +170,18 @@ def extract(item: Item, recipe: Recipe) -> Outcome:
         words = f"{type(error).__name__}: {error}".replace(item.path, item.source).splitlines()[0]
         detail = words.encode("utf-8", "backslashreplace").decode("utf-8")[:300]
         return quarantined(item, Quarantined("extract", "error", detail), modality)
+
+
+def model_figures(answers: Mapping[str, Answer]) -> dict[str, dict[str, int]]:
+    """By kind of request: how many there were, how many failed, and what they cost."""
+    figures: dict[str, dict[str, int]] = {}
+    for _, answer in sorted(answers.items()):
+        figure = figures.setdefault(answer.kind, {"requests": 0, "failed": 0})
+        figure["requests"] += 1
+        figure["failed"] += answer.error is not None
+        for name, amount in answer.usage.items():
+            figure[name] = figure.get(name, 0) + amount
+    return figures
 
 
 def _prove(outcome: Outcome) -> None:
@@ -158,7 +216,7 @@ def _kind(item: Item, recipe: Recipe) -> str:
     return kind
 
 
-def _read(kind: str, setting: Setting) -> Extracted:
+def _read(kind: str, setting: Setting) -> Extracted | Waiting:
     """Calls the reader of a kind; each is imported when it is needed."""
     match kind:
         case "video":

@@ -1,26 +1,21 @@
 """A finished item on disk: one file, whole or not at all, under a name made from everything its content depends on.
 
-    LRITEM1\\n   length of the JSON (8 bytes, big-endian)   JSON: rows, signature, places of pictures   pictures
-
-This is what makes a killed run cheap to repeat: the item is read from here instead of decoded again, and since both give the
-same rows, the corpus has the same bytes either way.
+It is a kept file (`pipelines.kept`) of rows, signature and pictures. This is what makes a killed run cheap to repeat: the item
+is read from here instead of decoded again, and since both give the same rows, the corpus has the same bytes either way.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from manifests.files import writing
 from manifests.fingerprint import code_fingerprint, value_id
 from manifests.recipe import Recipe
-from manifests.shards import MediaItem
 from pipelines.duplicates import Signature
 from pipelines.extraction import CODE, Outcome, item_recipe
 from pipelines.items import Item
+from pipelines.kept import Places, read_kept, write_kept
 
 MAGIC = b"LRITEM1\n"
 
@@ -30,7 +25,8 @@ class Finished:
     """What is known of a finished item without its pictures.
 
     Attributes:
-        media: media_id, extension, height, width, first byte and length in the file.
+        media: where its pictures lie in the file.
+        work: what models did for it, by kind of request: requests, failed, and what they cost.
     """
 
     status: str
@@ -41,7 +37,8 @@ class Finished:
     quarantine: dict[str, Any] | None
     annotation: tuple[str, str] | None
     signature: Signature | None
-    media: dict[str, tuple[str, int, int, int, int]]
+    media: Places
+    work: dict[str, dict[str, int]]
 
 
 def setting_id(recipe: Recipe) -> str:
@@ -56,11 +53,6 @@ def item_key(item: Item, setting: str) -> str:
 
 def write_outcome(path: Path, outcome: Outcome) -> None:
     """Writes a finished item."""
-    media: list[list[Any]] = []
-    offset = 0
-    for picture in outcome.store.pictures(outcome.media_ids) if outcome.store is not None else ():
-        media.append([picture.media_id, picture.extension, picture.height, picture.width, offset, len(picture.data)])
-        offset += len(picture.data)
     value = {
         "status": outcome.status,
         "modality": outcome.modality,
@@ -70,13 +62,9 @@ def write_outcome(path: Path, outcome: Outcome) -> None:
         "quarantine": outcome.quarantine,
         "annotation": outcome.annotation,
         "signature": None if outcome.signature is None else outcome.signature.to_json(),
-        "media": media,
+        "work": outcome.work,
     }
-    header = json.dumps(value, separators=(",", ":")).encode()
-    with writing(path) as stream:
-        stream.write(MAGIC + len(header).to_bytes(8, "big") + header)
-        for picture in outcome.store.pictures(outcome.media_ids) if outcome.store is not None else ():
-            stream.write(picture.data)
+    write_kept(path, MAGIC, value, outcome.store, outcome.media_ids)
 
 
 def read_finished(path: Path) -> Finished:
@@ -85,13 +73,7 @@ def read_finished(path: Path) -> Finished:
     Raises:
         ValueError: the file is no finished item.
     """
-    with path.open("rb") as stream:
-        if stream.read(len(MAGIC)) != MAGIC:
-            raise ValueError(f"{path} is no finished item: delete it")
-        length = int.from_bytes(stream.read(8), "big")
-        value = json.loads(stream.read(length))
-    start = len(MAGIC) + 8 + length
-    media = {row[0]: (row[1], row[2], row[3], start + row[4], row[5]) for row in value.pop("media")}
+    value, media = read_kept(path, MAGIC)
     signature, annotation = value.pop("signature"), value.pop("annotation")
     return Finished(
         **value,
@@ -101,11 +83,6 @@ def read_finished(path: Path) -> Finished:
     )
 
 
-def read_pictures(path: Path, media_ids: Iterable[str]) -> Iterator[MediaItem]:
-    """The pictures of a finished item with these ids, in the order of the ids."""
-    media = read_finished(path).media
-    with path.open("rb") as stream:
-        for media_id in media_ids:
-            extension, height, width, offset, length = media[media_id]
-            stream.seek(offset)
-            yield MediaItem(media_id=media_id, extension=extension, height=height, width=width, data=stream.read(length))
+def finished_path(work: Path, key: str) -> Path:
+    """Where the finished item with this key lies in the work folder of a corpus."""
+    return work / "items" / key[:2] / key

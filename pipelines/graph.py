@@ -1,10 +1,12 @@
 """The Beam pipeline: read items, decide on all of them together, write the tables and shards.
 
     items -> spread -> read (each in a process of its own; finished ones are reused) -> summaries -> verdict
-                                     |                                                                |
-                                     +------ rows and pictures of kept items, by file <--- side input +
-                                                        |-> one Parquet file each
-                                                        |-> one media shard each -> its rows of `media` -> Parquet
+                         |                                                             ^  |             |
+                         +-> requests -> each once -> answer -> by item -> read again -+  |             |
+                                                                   (at most `ROUNDS`)     |             |
+                                       rows and pictures of kept items, by file <---------+- side input +
+                                            |-> one Parquet file each
+                                            |-> one media shard each -> its rows of `media` -> Parquet
 
 Every file is written whole by one worker from rows it sorts, so bytes depend neither on how many workers there are nor on
 which came first. Items travel as paths, pictures never: workers share the corpus folder (a local disk, or one mounted on all
@@ -18,17 +20,22 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.pvalue import AsSingleton
+from apache_beam.pvalue import AsSingleton, TaggedOutput
 
 from manifests import files, schemas
 from manifests.corpus import Corpus
 from manifests.fingerprint import sha256_bytes, unit_hash
 from manifests.recipe import Recipe
 from manifests.shards import MediaItem, write_shard
-from pipelines.finished import read_finished, read_pictures
+from pipelines.asking import Asker, Question
+from pipelines.finished import finished_path, read_finished
 from pipelines.isolation import Readers
 from pipelines.items import Item
+from pipelines.kept import Places, pictures_at
+from pipelines.model_work import REMOTE, ROUNDS
+from pipelines.reading import Reading
 from pipelines.verdict import Summary, Verdict, decide
+from pipelines.waiting import forget_pictures, pending_path, read_pending
 
 FileKey = tuple[str, str, str, int]
 SORTED_BY: dict[str, tuple[str, ...]] = {
@@ -42,6 +49,7 @@ SORTED_BY: dict[str, tuple[str, ...]] = {
 }
 _SPLIT_BY = {"samples": "sample_id", "lineage": "sample_id", "media": "media_id"}
 _NONE = ""
+READ, ASKED = "read", "asked"
 
 
 class Curation(beam.PTransform):
@@ -61,11 +69,7 @@ class Curation(beam.PTransform):
 
     def expand(self, items: beam.PCollection[tuple[str, Item]]) -> beam.PCollection[dict[str, Any]]:
         """Read, decide, write."""
-        summaries = (
-            items
-            | "spread" >> beam.Reshuffle()
-            | "read" >> beam.ParDo(ReadItem(self.folder, self.recipe)).with_output_types(Summary)
-        )
+        summaries = self.read(items | "spread" >> beam.Reshuffle())
         verdict = summaries | "gather" >> beam.combiners.ToList() | "decide" >> beam.Map(decide, self.recipe)
         fates = AsSingleton(verdict)
         rows = summaries | "rows" >> beam.FlatMap(rows_of, self.folder, self.recipe, fates).with_output_types(
@@ -89,33 +93,98 @@ class Curation(beam.PTransform):
         written = (shards | "shard paths" >> beam.Map(lambda shard: shard[0]), tables) | "all paths" >> beam.Flatten()
         return written | "gather paths" >> beam.combiners.ToList() | "report" >> beam.Map(report, self.folder, fates)
 
+    def read(self, items: beam.PCollection[tuple[str, Item]]) -> beam.PCollection[Summary]:
+        """The summaries of all items, those that need models after as many further readings as they need."""
+        summaries = []
+        waiting: Any = items
+        for turn in range(ROUNDS + 1):
+            label = "read" if not turn else f"read again {turn}"
+            read = waiting | label >> beam.ParDo(ReadItem(self.folder, self.recipe, turn)).with_outputs(ASKED, main=READ)
+            summaries.append(read[READ])
+            if turn < ROUNDS:
+                waiting = (
+                    read[ASKED]
+                    | f"requests {turn + 1}" >> beam.Map(lambda asked: asked).with_output_types(tuple[str, tuple[str, str]])
+                    | f"each once {turn + 1}" >> beam.GroupByKey()
+                    | f"answer {turn + 1}"
+                    >> beam.ParDo(AnswerRequests(self.folder, self.recipe, turn + 1)).with_output_types(tuple[str, str])
+                    | f"by item {turn + 1}" >> beam.GroupByKey()
+                )
+        return tuple(summaries) | "all items" >> beam.Flatten()
+
 
 class ReadItem(beam.DoFn):
-    """Makes sure that an item's finished file is there, and summarises it. A finished item is not read again."""
+    """Makes sure that an item is finished or waits for models; summarises it, or asks what it asks.
 
-    def __init__(self, folder: str, recipe: Recipe) -> None:
-        self.folder, self.recipe = folder, recipe
+    A finished item is not read again, one that waits neither. Requests to remote models are asked already here, in threads that
+    wait for a network while the next item is read; what they have not done by the end of the bundle, `AnswerRequests` does.
+
+    Args:
+        turn: how often the items have waited: 0 for the first reading, whose elements carry the items themselves.
+    """
+
+    def __init__(self, folder: str, recipe: Recipe, turn: int) -> None:
+        self.work, self.recipe, self.turn = str(Corpus(Path(folder)).work), recipe, turn
 
     def setup(self) -> None:
         """Once per worker."""
         self.readers = Readers(self.recipe)
+        self.asker = Asker(Path(self.work), self.recipe)
 
-    def process(self, element: tuple[str, Item]) -> Iterator[Summary]:
-        """One item."""
-        key, item = element
-        path = finished_path(Path(self.folder), key)
-        if not path.is_file():
-            self.readers.read(item, path)
-        yield summarise(key, item, path)
+    def process(self, element: tuple[str, Any]) -> Iterator[Summary | TaggedOutput]:
+        """One item: key and item on the first reading, key and ids of its answered requests on a further one."""
+        key, value = element
+        item = Item.from_json(read_pending(pending_path(Path(self.work), key, self.turn)).item) if self.turn else value
+        reading = Reading(item=item, work=self.work, key=key, turn=self.turn)
+        if not reading.finished.is_file() and not reading.pending.is_file():
+            self.readers.read(reading)
+        if reading.finished.is_file():
+            for turn in range(1, self.turn + 1):
+                forget_pictures(pending_path(Path(self.work), key, turn))
+            yield summarise(key, item, reading.finished)
+            return
+        for request_id, request in read_pending(reading.pending).requests.items():
+            if request.kind in REMOTE:
+                question = Question(kind=request.kind, request_id=request_id, pending=reading.pending)
+                self.asker.ask(question, block=False)
+            yield TaggedOutput(ASKED, (request_id, (request.kind, key)))
+
+    def finish_bundle(self) -> None:
+        """Once per bundle."""
+        self.asker.stop()
 
     def teardown(self) -> None:
         """Once per worker."""
         self.readers.close()
 
 
-def finished_path(folder: Path, key: str) -> Path:
-    """Where the finished item with this key lies."""
-    return Corpus(folder).work / "items" / key[:2] / key
+class AnswerRequests(beam.DoFn):
+    """Asks models what items ask, each request once; hands on which item asked which, when the answers are kept.
+
+    Args:
+        turn: how often the items have waited, this time included.
+    """
+
+    def __init__(self, folder: str, recipe: Recipe, turn: int) -> None:
+        self.work, self.recipe, self.turn = str(Corpus(Path(folder)).work), recipe, turn
+
+    def setup(self) -> None:
+        """Once per worker."""
+        self.asker = Asker(Path(self.work), self.recipe)
+
+    def process(self, element: tuple[str, Iterable[tuple[str, str]]]) -> Iterator[tuple[str, str]]:
+        """One request, and everyone who asks it."""
+        request_id, askers = element
+        asking = sorted(askers)
+        kind, key = asking[0]
+        question = Question(kind=kind, request_id=request_id, pending=pending_path(Path(self.work), key, self.turn))
+        self.asker.ask(question, block=True)
+        for _, key in asking:
+            yield key, request_id
+
+    def finish_bundle(self) -> None:
+        """Once per bundle: what was handed on counts only when this returns."""
+        self.asker.finish()
 
 
 def summarise(key: str, item: Item, path: Path) -> Summary:
@@ -158,7 +227,7 @@ def _file_key(table: str, row: dict[str, Any], verdict: Verdict, rows_per_file: 
 def rows_of(summary: Summary, folder: str, recipe: Recipe, verdict: Verdict) -> Iterator[tuple[FileKey, dict[str, Any]]]:
     """Every row that an item puts into a table, with the file it belongs to."""
     fate = verdict.fates[summary.key]
-    finished = read_finished(finished_path(Path(folder), summary.key))
+    finished = read_finished(finished_path(Corpus(Path(folder)).work, summary.key))
     source = fate.source_row
     tables: dict[str, list[dict[str, Any]]] = {"sources": [source], "dropped": [*finished.dropped, *fate.dropped]}
     if finished.quarantine is not None:
@@ -198,10 +267,14 @@ def write_media_shard(
     members = sorted(pictures)
     name = f"media/shard-{number:05d}.tar"
     shown: list[MediaItem] = []
+    kept: dict[str, Places] = {}
 
     def items() -> Iterator[MediaItem]:
         for media_id, key, _ in members:
-            (item,) = read_pictures(finished_path(Path(folder), key), [media_id])
+            path = finished_path(Corpus(Path(folder)).work, key)
+            if key not in kept:
+                kept[key] = read_finished(path).media
+            (item,) = pictures_at(path, kept[key], [media_id])
             if sha256_bytes(item.data)[: len(media_id)] != media_id:
                 raise ValueError(
                     f"picture {media_id} of finished item {key} has other bytes: delete {folder}/_work and curate again"

@@ -8,7 +8,6 @@ quarantined. Readers live in a session of their own: an interrupt from the keybo
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import selectors
@@ -25,7 +24,8 @@ from manifests.fingerprint import canonical_json
 from manifests.recipe import Recipe
 from pipelines.extraction import quarantined
 from pipelines.finished import write_outcome
-from pipelines.items import Item, Quarantined
+from pipelines.items import Quarantined
+from pipelines.reading import Reading
 
 START_LIMIT_S = 300.0
 ATTEMPTS = 2
@@ -91,14 +91,14 @@ class _Reader:
         if not self.process.stdout.readline():
             raise _DiedError
 
-    def read(self, item: Item, result: Path, limit_s: float) -> None:
+    def read(self, reading: Reading, limit_s: float) -> None:
         """Has one item read.
 
         Raises:
             _LateError: it took longer than ``limit_s`` seconds.
             _DiedError: the process ended.
         """
-        self._ask(json.dumps({"item": dataclasses.asdict(item), "result": str(result)}), limit_s)
+        self._ask(json.dumps(reading.to_json()), limit_s)
 
     def kill(self) -> int:
         """Ends the process now; returns its exit status."""
@@ -124,25 +124,25 @@ class Readers:
         self.idle: list[_Reader] = []
         self.lock = threading.Lock()
 
-    def read(self, item: Item, result: Path) -> None:
-        """Has one item read; afterwards ``result`` is there, whatever the item was."""
+    def read(self, reading: Reading) -> None:
+        """Has one item read; afterwards it is finished or waits for models, whatever it was."""
         for attempt in range(1, ATTEMPTS + 1):
             with self.lock:
                 reader = self.idle.pop() if self.idle else None
             if reader is None:
                 reader = _Reader(self.recipe_json)
             try:
-                reader.read(item, result, self.limit_s)
+                reader.read(reading, self.limit_s)
             except _LateError:
                 reader.kill()
                 detail = f"not read within curate.item_time_limit_s={self.limit_s:g} s"
-                write_outcome(result, quarantined(item, Quarantined("limit", "time_limit", detail)))
+                write_outcome(reading.finished, quarantined(reading.item, Quarantined("limit", "time_limit", detail)))
                 return
             except _DiedError:
                 status = reader.kill()
                 if attempt == ATTEMPTS:
                     detail = f"its reader ended {ATTEMPTS} times with {_status_words(status)}"
-                    write_outcome(result, quarantined(item, Quarantined("decode", "reader_crash", detail)))
+                    write_outcome(reading.finished, quarantined(reading.item, Quarantined("decode", "reader_crash", detail)))
                     return
             else:
                 with self.lock:

@@ -51,6 +51,10 @@ class PictureStore:
     def __len__(self) -> int:
         return len(self._places)
 
+    def media_ids(self) -> list[str]:
+        """The ids of all pictures, in the order in which they were added."""
+        return list(self._places)
+
     def add(self, data: bytes, extension: str, height: int, width: int) -> str:
         """Stores an encoded picture and returns its media_id."""
         media_id = sha256_bytes(data)[:ID_DIGITS]

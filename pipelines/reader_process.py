@@ -1,7 +1,7 @@
 """The process in which items are read: ``python -m pipelines.reader_process PARENT``. See `pipelines.isolation`.
 
-Requests and replies are lines of JSON on standard input and output. The first request is the recipe; each further one is an
-item and the file its result belongs in. The process ends with its input, or when its parent is gone, whichever comes first.
+Requests and replies are lines of JSON on standard input and output. The first request is the recipe; each further one is a
+`pipelines.reading.Reading`. The process ends with its input, or when its parent is gone, whichever comes first.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import sys
 import threading
 import time
-from pathlib import Path
 
 POLL_S = 0.2
 
@@ -35,15 +34,12 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
     from manifests.recipe_json import recipe_from_json
-    from pipelines.extraction import extract
-    from pipelines.finished import write_outcome
-    from pipelines.items import Item
+    from pipelines.reading import Reading, read_item
 
     recipe = recipe_from_json(sys.stdin.readline())
     print("ready", file=replies, flush=True)
     for line in sys.stdin:
-        request = json.loads(line)
-        write_outcome(Path(request["result"]), extract(Item.from_json(request["item"]), recipe))
+        read_item(Reading.from_json(json.loads(line)), recipe)
         print("done", file=replies, flush=True)
 
 

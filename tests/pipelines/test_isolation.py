@@ -14,10 +14,15 @@ from pathlib import Path
 import pytest
 
 from manifests.recipe import Recipe
-from pipelines.finished import read_finished
+from pipelines.finished import finished_path, read_finished
 from pipelines.inputs import find_inputs
 from pipelines.isolation import Readers, import_path
 from pipelines.items import Item
+from pipelines.reading import Reading
+
+
+def reading(item: Item, work: Path, key: str) -> Reading:
+    return Reading(item=item, work=str(work), key=key)
 
 
 @pytest.fixture
@@ -31,27 +36,27 @@ def item(tmp_path: Path) -> Item:
 
 def test_a_hanging_reader_is_given_up_and_replaced(item: Item, tmp_path: Path, recipe: Recipe) -> None:
     readers = Readers(recipe)
-    readers.read(item, tmp_path / "first")
+    readers.read(reading(item, tmp_path, "first"))
     (reader,) = readers.idle
     readers.limit_s = 0.5
     os.kill(reader.process.pid, signal.SIGSTOP)
-    readers.read(item, tmp_path / "late")
-    late = read_finished(tmp_path / "late")
+    readers.read(reading(item, tmp_path, "late"))
+    late = read_finished(finished_path(tmp_path, "late"))
     assert late.quarantine is not None
     assert (late.quarantine["stage"], late.quarantine["reason"]) == ("limit", "time_limit")
     readers.limit_s = 60
-    readers.read(item, tmp_path / "again")
-    assert (tmp_path / "again").read_bytes() == (tmp_path / "first").read_bytes()
+    readers.read(reading(item, tmp_path, "again"))
+    assert finished_path(tmp_path, "again").read_bytes() == finished_path(tmp_path, "first").read_bytes()
     readers.close()
 
 
 def test_a_reader_that_dies_once_is_not_the_item_s_fault(item: Item, tmp_path: Path, recipe: Recipe) -> None:
     readers = Readers(recipe)
-    readers.read(item, tmp_path / "first")
+    readers.read(reading(item, tmp_path, "first"))
     readers.idle[0].process.kill()
     readers.idle[0].process.wait()
-    readers.read(item, tmp_path / "second")
-    assert read_finished(tmp_path / "second").status == "used"
+    readers.read(reading(item, tmp_path, "second"))
+    assert read_finished(finished_path(tmp_path, "second")).status == "used"
     readers.close()
 
 
@@ -65,8 +70,8 @@ def test_an_item_that_kills_every_reader_is_quarantined(
     )
     real = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda command, **options: real([sys.executable, "-c", crash], **options))
-    Readers(recipe).read(item, tmp_path / "crashed")
-    crashed = read_finished(tmp_path / "crashed")
+    Readers(recipe).read(reading(item, tmp_path, "crashed"))
+    crashed = read_finished(finished_path(tmp_path, "crashed"))
     assert crashed.quarantine is not None
     assert crashed.quarantine["reason"] == "reader_crash"
     assert "SIGSEGV" in crashed.quarantine["detail"]
@@ -74,12 +79,12 @@ def test_an_item_that_kills_every_reader_is_quarantined(
 
 def test_threads_get_readers_of_their_own(item: Item, tmp_path: Path, recipe: Recipe) -> None:
     readers = Readers(replace(recipe, curate=replace(recipe.curate, item_time_limit_s=60.0)))
-    threads = [threading.Thread(target=readers.read, args=(item, tmp_path / str(number))) for number in range(2)]
+    threads = [threading.Thread(target=readers.read, args=(reading(item, tmp_path, str(number)),)) for number in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes()
+    assert finished_path(tmp_path, "0").read_bytes() == finished_path(tmp_path, "1").read_bytes()
     readers.close()
 
 

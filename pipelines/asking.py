@@ -1,0 +1,196 @@
+"""How models are asked: in bounded batches, a bounded number at once, each request once, every answer kept at once.
+
+What queues are names of waiting items; pictures are read when their batch is asked, so memory is bounded by batch size times
+concurrency. For remote kinds, locks on files bound the calls of all processes of the machine together and keep two of them from
+asking the same; locks go with their process, so a kill leaves nothing to clean up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from manifests.recipe import Recipe
+from manifests.shards import MediaItem
+from pipelines.model_work import REMOTE, Answer, Provider, Request, provider_of
+from pipelines.waiting import Pending, answer_path, is_answered, read_answer, read_pending, write_answer
+
+ERROR_CHARACTERS = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A request by name, and the waiting item that holds it."""
+
+    kind: str
+    request_id: str
+    pending: Path
+
+
+class Asker:
+    """Asks questions of all kinds and keeps the answers.
+
+    Args:
+        work: the work folder of a corpus.
+        recipe: what the providers are made with.
+    """
+
+    def __init__(self, work: Path, recipe: Recipe) -> None:
+        self.work, self.recipe = work, recipe
+        self.answers = work / "answers"
+        self._lines: dict[str, _Line] = {}
+
+    def ask(self, question: Question, *, block: bool) -> None:
+        """Queues a question; with ``block``, waits while the queue of its kind is full."""
+        if is_answered(self.answers, question.request_id):
+            return
+        if question.kind not in self._lines:
+            provider = provider_of(question.kind, self.recipe)
+            self._lines[question.kind] = _Line(question.kind, provider, self.work)
+        self._lines[question.kind].put(question, block=block)
+
+    def finish(self) -> None:
+        """Returns when everything queued has an answer or has failed.
+
+        Raises:
+            OSError: an answer could not be written. A model's failure is an answer, not an error.
+        """
+        for line in self._lines.values():
+            line.flush()
+        self._close(cancel=False)
+
+    def stop(self) -> None:
+        """Forgets what is queued and returns when nothing is being asked any more."""
+        self._close(cancel=True)
+
+    def _close(self, *, cancel: bool) -> None:
+        lines, self._lines = self._lines, {}
+        for line in lines.values():
+            line.close(cancel=cancel)
+
+
+class _Line:
+    """The questions of one kind."""
+
+    def __init__(self, kind: str, provider: Provider, work: Path) -> None:
+        self.kind, self.provider, self.work = kind, provider, work
+        self.answers = work / "answers"
+        self.remote = kind in REMOTE
+        self.batch: list[Question] = []
+        self.errors: list[BaseException] = []
+        self.room = threading.Semaphore(2 * provider.concurrency)
+        self.slot = threading.local()
+        numbers = itertools.count()
+
+        def number_thread() -> None:
+            self.slot.number = next(numbers)
+
+        self.threads = ThreadPoolExecutor(provider.concurrency, thread_name_prefix=kind, initializer=number_thread)
+
+    def put(self, question: Question, *, block: bool) -> None:
+        self.batch.append(question)
+        if len(self.batch) >= self.provider.batch:
+            self.flush(block=block)
+
+    def flush(self, *, block: bool = True) -> None:
+        if not self.batch:
+            return
+        batch, self.batch = self.batch, []
+        if block:
+            self.room.acquire()
+
+        def done(call: Future[None]) -> None:
+            if block:
+                self.room.release()
+            if not call.cancelled() and (error := call.exception()) is not None:
+                self.errors.append(error)
+
+        self.threads.submit(self._call, batch).add_done_callback(done)
+
+    def close(self, *, cancel: bool) -> None:
+        self.threads.shutdown(wait=True, cancel_futures=cancel)
+        if self.errors:
+            raise self.errors[0]
+
+    def _call(self, batch: Sequence[Question]) -> None:
+        if not self.remote:
+            self._answer(batch)
+            return
+        for question in batch:
+            with _held(self.work / "asking" / question.request_id):
+                if not is_answered(self.answers, question.request_id):
+                    self._answer([question])
+
+    def _answer(self, batch: Sequence[Question]) -> None:
+        """Answers a batch, from the provider's cache where it can."""
+        unknown: list[Question] = []
+        for question in batch:
+            cached = None if self.provider.cache is None else _cached(self.provider.cache, question.request_id)
+            if cached is None:
+                unknown.append(question)
+            else:
+                write_answer(self.answers, question.request_id, cached)
+        if not unknown:
+            return
+        requests: list[Request] = []
+        pictures: list[list[MediaItem]] = []
+        for question in unknown:
+            waiting = _waiting(question.pending)
+            request = waiting.requests[question.request_id]
+            requests.append(request)
+            pictures.append(list(waiting.pictures.pictures(request.media_ids)))
+        with _held(self.work / "slots" / f"{self.kind}-{self.slot.number}") if self.remote else contextlib.nullcontext():
+            answers = _asked(self.kind, self.provider, requests, pictures)
+        for question, answer in zip(unknown, answers, strict=True):
+            if self.provider.cache is not None and answer.error is None:
+                write_answer(self.provider.cache, question.request_id, answer)
+            write_answer(self.answers, question.request_id, answer)
+
+
+def _asked(
+    kind: str, provider: Provider, requests: Sequence[Request], pictures: Sequence[Sequence[MediaItem]]
+) -> Sequence[Answer]:
+    """The provider's answers; when a batch fails as a whole, each request is asked alone, so that one costs only itself."""
+    try:
+        answers = provider.answer(requests, pictures)
+        if len(answers) != len(requests):
+            raise ValueError(f"{len(answers)} answers to {len(requests)} requests")
+    except Exception as error:
+        if len(requests) == 1:
+            words = (str(error).splitlines() or [""])[0]
+            return [Answer(kind=kind, error=f"{type(error).__name__}: {words}"[:ERROR_CHARACTERS])]
+        return [
+            answer
+            for request, shown in zip(requests, pictures, strict=True)
+            for answer in _asked(kind, provider, [request], [shown])
+        ]
+    return answers
+
+
+@lru_cache(maxsize=8)
+def _waiting(path: Path) -> Pending:
+    """A waiting item; its requests come one after another, and a long video has hundreds of them."""
+    return read_pending(path)
+
+
+def _cached(cache: Path, request_id: str) -> Answer | None:
+    if answer_path(cache, request_id).is_file():
+        with contextlib.suppress(ValueError):
+            return read_answer(cache, request_id)
+    return None
+
+
+@contextlib.contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Holds a lock among all processes of the machine; it goes with the process, however it ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

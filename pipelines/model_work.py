@@ -1,0 +1,124 @@
+"""Work for models, apart from the work of processors: what is asked, who answers, and where answers are kept.
+
+A reader stays a plain function of the item, the recipe and the answers. It asks by returning `Waiting` instead of a result;
+once its requests are answered it is called again, with its own state, its pictures and the answers. A request is named by its
+content, so an answer on disk serves every item that asks the same, and a killed run asks nothing twice.
+
+Who answers a kind of request is one line of `PROVIDERS`. Two sorts of them are told apart: a *local* model computes, is loaded
+once per process and called with batches; a *remote* one waits for a network, so it is called by as many threads as it allows
+at once over all processes of a machine, and already while other items are still being read. Only names travel and queue;
+pictures are in memory while their batch is being answered.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from manifests.fingerprint import value_id
+from manifests.recipe import Recipe
+from manifests.shards import MediaItem
+from pipelines.pictures import PictureStore
+
+ROUNDS = 2
+"""How often a reader may ask, so that what models say can be put before models once more."""
+
+PROVIDERS: dict[str, str] = {}
+"""Kind of request -> ``module:factory``; the factory is called with the recipe, once per process."""
+
+REMOTE: frozenset[str] = frozenset()
+"""Kinds whose provider waits for a network instead of computing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One question to a model.
+
+    Attributes:
+        kind: who answers: a key of `PROVIDERS`.
+        model: name and version of the model; with the rest, everything that the answer depends on.
+        media_ids: pictures of the item that are shown, in order.
+        parameters: whatever else the provider needs, as JSON.
+    """
+
+    kind: str
+    model: str
+    media_ids: tuple[str, ...] = ()
+    prompt: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def request_id(self) -> str:
+        """32 hexadecimal digits of the hash of everything asked: equal questions are one question."""
+        return value_id(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a model said.
+
+    Attributes:
+        value: the answer, as JSON; None when there is none.
+        error: why there is none.
+        usage: what it cost, in the provider's own units (``prompt_tokens`` and the like).
+    """
+
+    kind: str
+    value: Any = None
+    error: str | None = None
+    usage: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class Waiting:
+    """What a reader returns that cannot go on without answers.
+
+    Attributes:
+        state: JSON that the reader is given back.
+        store: pictures that it is given back; the requests show some of them.
+    """
+
+    requests: Sequence[Request]
+    state: Any
+    store: PictureStore
+
+
+class Provider(Protocol):
+    """Answers requests of one kind.
+
+    Attributes:
+        batch: requests per call, at most; 1 for remote providers.
+        concurrency: calls at once: of a process for local providers, of a machine for remote ones.
+        cache: a folder beyond the corpus in which answers are kept for other curations.
+    """
+
+    batch: int
+    concurrency: int
+    cache: Path | None
+
+    def answer(self, requests: Sequence[Request], pictures: Sequence[Sequence[MediaItem]]) -> Sequence[Answer]:
+        """One answer per request, in order; ``pictures`` are those each request shows. An exception is a failed call."""
+        ...
+
+
+_providers: dict[tuple[str, Recipe], Provider] = {}
+_providers_lock = threading.Lock()
+
+
+def provider_of(kind: str, recipe: Recipe) -> Provider:
+    """The provider of a kind, made on first use in this process.
+
+    Raises:
+        KeyError: nobody answers this kind.
+    """
+    with _providers_lock:
+        if (kind, recipe) not in _providers:
+            if kind not in PROVIDERS:
+                raise KeyError(f"nobody answers requests of kind {kind!r}: PROVIDERS has {', '.join(PROVIDERS) or 'none'}")
+            module, _, factory = PROVIDERS[kind].partition(":")
+            _providers[kind, recipe] = getattr(importlib.import_module(module), factory)(recipe)
+        return _providers[kind, recipe]
