@@ -49,6 +49,7 @@ def save(model: VisionLanguageModel, folder: Path, *, layout: Layout, max_shard_
     if layout not in ("keye_vl_2", "qwen3_moe"):
         raise ValueError(f"layout must be 'keye_vl_2' or 'qwen3_moe', got {layout!r}")
     tensors: dict[str, Tensor] = model.state_dict()
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     if layout == "qwen3_moe":
         if model.config.decoder.moe.balance == "bias":
             raise ValueError(
@@ -56,9 +57,9 @@ def save(model: VisionLanguageModel, folder: Path, *, layout: Layout, max_shard_
                 "go to other experts: save the layout 'keye_vl_2'"
             )
         tensors = dict(_qwen_tensors(tensors))
-        contents = hub_config.to_qwen_json(model.config, str(next(model.parameters()).dtype).removeprefix("torch."))
+        contents = hub_config.to_qwen_json(model.config, dtype)
     else:
-        contents = hub_config.to_json(model.config)
+        contents = hub_config.to_json(model.config, dtype)
     folder.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, Tensor]] = [{}]
     size = 0

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,9 +124,9 @@ def _download(source: str, pretrained: str | None) -> Path:
             return Path(hub.download_pretrained_from_hf(source.removeprefix(_HUB)))
         return Path(hub.download_pretrained(hub.get_pretrained_cfg(source, pretrained)))
     except Exception as failure:  # the hub client raises a dozen types, by what failed
-        reason = " ".join(str(failure).split())
+        reason = textwrap.shorten(str(failure), 240, placeholder=" ...")
         raise FileNotFoundError(
-            f"open_clip could not download {source}: {reason[:300]}; without a network give a local file"
+            f"open_clip could not download {source}: {reason}; without a network give a local file"
         ) from failure
 
 

@@ -116,12 +116,15 @@ class _EvenGelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
+        ctx.set_materialize_grads(False)  # no gradient stays no gradient, and is not a tensor of zeros
         scale = -2 * math.sqrt(2 / math.pi)
         y = torch.addcmul(x.new_tensor(scale), x, x, value=0.044715 * scale)
         return torch.div(x, y.mul_(x).exp_().add_(1), out=y)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor | None) -> Tensor | None:
+        if gradient is None:
+            return None
         (x,) = ctx.saved_tensors
         return torch.ops.aten.gelu_backward(gradient, x, approximate="tanh")
 
