@@ -1,7 +1,9 @@
-"""Screenshots with element boxes: describe the screen, locate a control, recognise one, follow an instruction.
+"""Screenshots with element boxes: describe the screen, locate and recognise controls, follow instructions, answer questions.
 
 Only questions with one right answer are asked: an element is located by role and text when no other has both, recognised by
-its box when no other has that box, and an instruction is asked only when it names exactly one control.
+its box when no other has that box, and an instruction is asked only when it names exactly one control, or when the set that it
+comes from gives the box. A screen of which only a set's rows are known is not described: they are not all that is on it.
+What describes a screenshot, and in which forms, is `pipelines.screen_sources`.
 """
 
 from __future__ import annotations
@@ -9,15 +11,17 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import asdict
 
 from manifests.fingerprint import unit_hash
 from manifests.sample import Message, Origin, Part, Sample, Visual, text
 from pipelines.duplicates import Signature
 from pipelines.extraction import Extracted, Setting
-from pipelines.items import Quarantined
+from pipelines.pasted_screens import paste_screen
 from pipelines.pictures import PictureStore, open_picture, store_picture
-from pipelines.screens import Element, Screen, read_screen
-from pipelines.sidecars import read_sidecar, text_field
+from pipelines.screen_questions import name, screen_questions
+from pipelines.screen_sources import Description, read_description
+from pipelines.screens import Element, Screen
 
 LOCATED_MAX = 8
 RECOGNISED_MAX = 4
@@ -25,49 +29,51 @@ _POINTING = re.compile(r"(click|press|tap|select|choose|check|open)\b[^.]*\.?\s*
 
 
 def read_screenshot(setting: Setting) -> Extracted:
-    """A screenshot and its ``.gui.json``.
+    """A screenshot and what describes it.
 
     Raises:
-        Quarantined: the picture cannot be decoded, or the sidecar does not fit it.
+        Quarantined: the picture cannot be decoded, or what describes it is broken or does not fit it.
     """
     item, recipe = setting.item, setting.recipe
-    sidecar = item.attachment(".gui.json")
-    assert sidecar is not None
     picture = open_picture(setting.path)
-    value = read_sidecar(sidecar)
-    if value.get("format") != "longreel-gui/1":
-        detail = f"{sidecar.source} has format {value.get('format')!r}, not 'longreel-gui/1'"
-        raise Quarantined("check", "bad_sidecar", detail, "gui")
-    screen = read_screen(value, picture.size, sidecar.source, "gui")
+    described = read_description(item, picture.size)
+    screen = described.screen
     store = PictureStore()
     media_id, stored = store_picture(store, picture, recipe.visual, recipe.curate.stored_tokens_max, jpeg_quality=None)
     height, width = recipe.visual.image_size(picture.height, picture.width)
     whole = Origin(source_id=item.source_id, box=(0.0, 0.0, float(screen.width), float(screen.height)))
     shown = Part(kind="image", visuals=(Visual(media_id=media_id, height=height, width=width),), origin=whole)
-    instruction = text_field(value, "instruction", sidecar)
+    payload = {
+        "media_id": media_id,
+        "stored": list(stored),
+        "width": screen.width,
+        "height": screen.height,
+        "app": described.app,
+        "instruction": described.instruction,
+        "elements": [element.to_json() for element in screen.elements],
+    }
+    if described.targets:
+        payload["targets"] = [{**asdict(target), "box": list(target.box)} for target in described.targets]
+    samples, pasted_media = _samples(described, shown, setting), []
+    if recipe.curate.pasted_per_screen and screen.elements:
+        more, pasted = paste_screen(picture, screen, store, setting)
+        samples += more
+        if pasted:
+            payload["pasted"] = pasted
+            pasted_media = [entry["media_id"] for entry in pasted]
     return Extracted(
         modality="gui",
-        samples=_samples(screen, shown, instruction, setting),
+        samples=samples,
         store=store,
         signature=Signature(kind="exact", size=float(screen.width * screen.height), described=True, pictures=(media_id,)),
-        annotation=(
-            "gui",
-            {
-                "media_id": media_id,
-                "stored": list(stored),
-                "width": screen.width,
-                "height": screen.height,
-                "app": text_field(value, "app", sidecar),
-                "instruction": instruction,
-                "elements": [element.to_json() for element in screen.elements],
-            },
-        ),
-        annotated_media=(media_id,),
+        annotation=("gui", payload),
+        annotated_media=(media_id, *pasted_media),
+        drops=list(described.drops),
     )
 
 
-def _samples(screen: Screen, shown: Part, instruction: str, setting: Setting) -> list[Sample]:
-    source_id = setting.item.source_id
+def _samples(described: Description, shown: Part, setting: Setting) -> list[Sample]:
+    source_id, screen = setting.item.source_id, described.screen
 
     def ask(task: str, capability: str, question: str, answer: str, origin: Origin | None) -> Sample:
         return Sample(
@@ -83,36 +89,45 @@ def _samples(screen: Screen, shown: Part, instruction: str, setting: Setting) ->
     def chosen(elements: list[Element], task: str, most: int) -> list[Element]:
         return sorted(elements, key=lambda element: unit_hash(task, source_id, element.id))[:most]
 
-    samples = []
+    samples: list[Sample] = []
     if screen.elements:
         samples.append(
             ask(
                 "gui.describe",
                 "page_understanding",
                 "List what is on this screen, each with its role, text and box [x0, y0, x1, y1] in thousandths.",
-                "\n".join(f"{_name(element)} {json.dumps(screen.scaled(element.box))}" for element in screen.elements),
+                "\n".join(f"{name(element)} {json.dumps(screen.scaled(element.box))}" for element in screen.elements),
                 shown.origin,
             )
         )
     for element in chosen(screen.unique_names(), "gui.locate", LOCATED_MAX):
-        question = f"Where is the {_name(element)}? Answer with its box [x0, y0, x1, y1] in thousandths."
+        question = f"Where is the {name(element)}? Answer with its box [x0, y0, x1, y1] in thousandths."
         samples.append(ask("gui.locate", "element_location", question, _box(screen, element), _origin(source_id, element)))
     boxes = Counter(tuple(screen.scaled(element.box)) for element in screen.elements)
     alone = [element for element in screen.elements if element.text and boxes[tuple(screen.scaled(element.box))] == 1]
     for element in chosen(alone, "gui.recognise", RECOGNISED_MAX):
         question = f"What is at {_box(screen, element)}? Answer with its role and text."
-        samples.append(ask("gui.recognise", "control_recognition", question, _name(element), _origin(source_id, element)))
-    target = named_target(screen, instruction)
+        samples.append(ask("gui.recognise", "control_recognition", question, name(element), _origin(source_id, element)))
+    target = named_target(screen, described.instruction)
     if target is not None:
-        question = f"{instruction} Which box [x0, y0, x1, y1], in thousandths, has to be clicked?"
+        question = f"{described.instruction} Which box [x0, y0, x1, y1], in thousandths, has to be clicked?"
         samples.append(
             ask("gui.instruction", "instruction_following", question, _box(screen, target), _origin(source_id, target))
         )
+    for aim in described.targets:
+        there, origin = json.dumps(screen.scaled(aim.box)), Origin(source_id=source_id, box=aim.box)
+        question = f"Which box [x0, y0, x1, y1], in thousandths, has to be clicked for this: {aim.instruction}"
+        samples.append(ask("gui.instruction", "instruction_following", question, there, origin))
+        if sum(other.box == aim.box for other in described.targets) > 1:
+            continue  # one control with two purposes has no one answer
+        question = f"What is the control at {there} clicked for?"
+        samples.append(ask("gui.function", "control_recognition", question, aim.instruction, origin))
+    for question, answer in described.questions:
+        samples.append(ask("gui.qa", "gui_qa", question, answer, shown.origin))
+    for asked in screen_questions(screen, source_id):
+        seen = shown.origin if asked.box is None else Origin(source_id=source_id, box=asked.box)
+        samples.append(ask("gui.qa", "gui_qa", asked.question, asked.answer, seen))
     return samples
-
-
-def _name(element: Element) -> str:
-    return f"{element.role} {json.dumps(element.text, ensure_ascii=False)}"
 
 
 def _box(screen: Screen, element: Element) -> str:

@@ -1,4 +1,7 @@
-"""Pictures with captions: one `image.caption` sample each. A picture that nobody has described is filtered."""
+"""Pictures with captions: one `image.caption` sample each. A picture that nobody has described is filtered.
+
+A caption is ``NAME.caption.json``, or the ``caption`` of a ``NAME.json`` as img2dataset writes them beside its pictures.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from manifests.fingerprint import unit_hash
 from manifests.sample import Message, Origin, Part, Sample, Visual, text
 from pipelines.duplicates import Signature
 from pipelines.extraction import Extracted, Setting
-from pipelines.items import Filtered, Quarantined
-from pipelines.pictures import PictureStore, look, open_picture, sharpness, store_picture
+from pipelines.items import Attachment, Filtered, Quarantined
+from pipelines.looks import look
+from pipelines.pictures import PictureStore, open_picture, sharpness, store_picture
 from pipelines.sidecars import read_sidecar, text_field
 
 QUESTIONS = (
@@ -22,7 +26,7 @@ QUESTIONS = (
 
 
 def read_image(setting: Setting) -> Extracted:
-    """A picture and its ``.caption.json``.
+    """A picture and its caption.
 
     Raises:
         Quarantined: the picture cannot be decoded, or its sidecar is not a caption.
@@ -30,9 +34,11 @@ def read_image(setting: Setting) -> Extracted:
     """
     item, recipe = setting.item, setting.recipe
     picture = open_picture(setting.path)
-    sidecar = item.attachment(".caption.json")
+    sidecar = item.attachment(".caption.json") or item.attachment(".json")
     if sidecar is None:
         raise Filtered("no_caption", "no .caption.json stands beside the picture")
+    if sidecar.role == ".json" and not told_caption(sidecar):
+        raise Filtered("no_caption", f"{sidecar.source} has no caption and is no description of a screen")
     caption = text_field(read_sidecar(sidecar), "caption", sidecar)
     if not caption:
         raise Quarantined("check", "bad_sidecar", f"{sidecar.source}: the caption is empty", "image")
@@ -55,17 +61,25 @@ def read_image(setting: Setting) -> Extracted:
         licence=item.licence,
         quality={"sharpness": sharpness(np.asarray(small))},
     )
-    hashed = look(picture)
     return Extracted(
         modality="image",
         samples=[sample],
         store=store,
-        signature=Signature(
-            kind="image",
-            looks=() if hashed is None else ((0.0, hashed),),
+        signature=Signature.of_picture(
+            look(picture),
             size=float(picture.width * picture.height),
             described=True,
+            pictures=(media_id,),
         ),
         annotation=("image", {"media_id": media_id, "width": picture.width, "height": picture.height, "caption": caption}),
         annotated_media=(media_id,),
     )
+
+
+def told_caption(sidecar: Attachment) -> bool:
+    """Whether a ``NAME.json`` has a caption; one that is broken or holds something else says nothing about the picture."""
+    try:
+        caption = read_sidecar(sidecar).get("caption")
+    except Quarantined:
+        return False
+    return isinstance(caption, str) and bool(caption.strip())

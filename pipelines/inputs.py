@@ -7,7 +7,9 @@ its input's name. Bytes of a name that are not printable UTF-8 are escaped as ``
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import posixpath
 import stat
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -16,15 +18,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manifests.errors import UsageError
-from manifests.fingerprint import sha256_file
+from manifests.fingerprint import sha256_bytes, sha256_file
+from pipelines.forms import PASTING
 from pipelines.inventory import INVENTORY_FILES, Inventory, read_inventory
 from pipelines.items import Attachment, Item, Problem
+from pipelines.references import find_references
+from pipelines.screen_sets import ROLE as SCREEN_ROWS
 
+_VIDEOS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".ts", ".mts", ".mpg", ".mpeg", ".ogv", ".flv", ".wmv", ".3gp")
 SIDECARS: dict[str, tuple[str, ...]] = {
-    ".captions.json": (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".ts", ".mpg", ".mpeg", ".ogv", ".flv", ".wmv"),
+    ".captions.json": _VIDEOS,
+    ".srt": _VIDEOS,
+    ".vtt": _VIDEOS,
     ".caption.json": (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
     ".gui.json": (".png", ".jpg", ".jpeg", ".webp"),
+    ".json": (".png", ".jpg", ".jpeg", ".webp"),
+    ".xml": (".png", ".jpg", ".jpeg", ".webp"),
 }
+BARE = (".json", ".xml")
+"""Suffixes of files that may also stand for themselves: without a picture of the same name they are items like any other."""
+SUBTITLES = (".srt", ".vtt")
+"""Suffixes before which the language may stand: ``NAME.en.srt``."""
 TRACE = "trace.json"
 
 
@@ -46,6 +60,7 @@ class _Found:
     path: Path
     relative: str
     sidecars: tuple[tuple[str, Path], ...] = ()
+    rows: tuple[tuple[Path, str], ...] = ()
     problem: Problem | None = None
 
 
@@ -142,6 +157,7 @@ def _walk(root: _Root) -> tuple[list[_Found], int]:
     """The items of one input, and how many sidecars belong to them."""
     items: list[_Found] = []
     attached = 0
+    walked: set[Path] = set()
     for folder, names, files in os.walk(root.path, followlinks=False):
         here = Path(folder)
         for name in sorted(names):
@@ -156,7 +172,27 @@ def _walk(root: _Root) -> tuple[list[_Found], int]:
         made, count = _items_of_folder(here, root.path, present)
         items += made
         attached += count
-    return items, attached
+        walked.update(here / name for name in present)
+    return _with_references(root.path, items, attached, walked)
+
+
+def _with_references(root: Path, items: list[_Found], attached: int, walked: set[Path]) -> tuple[list[_Found], int]:
+    """Documents get their pictures, screenshots their rows; what only serves another file is attached instead of an item."""
+    references = find_references(root, [item.path for item in items if item.problem is None])
+    described = {item.path for item in items if item.sidecars} | references.described.keys() | references.shows.keys()
+    served = {picture for shown in references.shows.values() for _, picture in shown} - described
+    served |= {path for path, problems in references.unplaced.items() if not problems}
+    kept = []
+    for item in items:
+        if item.path in served and item.problem is None:
+            attached += 1
+            continue
+        rows = [*references.described.get(item.path, [])]
+        if item.path in references.unplaced:
+            rows.append((item.path, references.unplaced[item.path]))
+        shown = references.shows.get(item.path, [])
+        kept.append(dataclasses.replace(item, sidecars=(*item.sidecars, *shown), rows=tuple(rows)))
+    return kept, attached + len(served - walked)
 
 
 def _with_sidecars(only: tuple[str, ...], there: set[str]) -> list[str]:
@@ -181,9 +217,14 @@ def _owners(names: Sequence[str]) -> dict[str, list[str]]:
     owners: dict[str, list[str]] = {}
     for name in names:
         for suffix, extensions in SIDECARS.items():
-            if name.endswith(suffix) and name != suffix:
-                described = [other for other in by_stem[name[: -len(suffix)]] if other != name]
-                owners[name] = [other for other in described if Path(other).suffix.lower() in extensions]
+            if name.endswith(suffix) and name not in (suffix, TRACE, PASTING):
+                stem = name[: -len(suffix)]
+                stems = (stem, Path(stem).stem) if suffix in SUBTITLES else (stem,)
+                described = ([other for other in by_stem[at] if other != name] for at in stems)
+                fitting = ([other for other in names if Path(other).suffix.lower() in extensions] for names in described)
+                owned = next(filter(None, fitting), [])
+                if owned or suffix not in BARE:
+                    owners[name] = owned
                 break
     return owners
 
@@ -193,9 +234,8 @@ def _items_of_folder(here: Path, root: Path, names: list[str]) -> tuple[list[_Fo
     belongs: dict[str, list[tuple[str, Path]]] = defaultdict(list)
     attached: set[str] = set()
     for sidecar, described in owners.items():
-        role = next(suffix for suffix in SIDECARS if sidecar.endswith(suffix))
         for name in described:
-            belongs[name].append((role, here / sidecar))
+            belongs[name].append((sidecar[len(Path(name).stem) :], here / sidecar))
             attached.add(sidecar)
     if TRACE in names:
         steps = [name for name in names if _is_step(name)]
@@ -244,7 +284,9 @@ def _item(found: _Found, prefix: str, inventory: Inventory) -> Item:
         try:
             checksum, size = sha256_file(found.path), found.path.stat().st_size
             for role, path in found.sidecars:
-                attached.append(_attachment(role, path, os.path.dirname(source)))
+                attached.append(_attachment(role, path, _beside(source, found.path, path)))
+            for path, content in found.rows:
+                attached.append(_part(path, content, _beside(source, found.path, path)))
         except (OSError, ValueError) as error:
             words = (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
             problem = Problem(stage="probe", reason="unreadable", detail=words)
@@ -261,16 +303,24 @@ def _item(found: _Found, prefix: str, inventory: Inventory) -> Item:
     )
 
 
-def _attachment(role: str, path: Path, folder: str) -> Attachment:
+def _beside(source: str, path: Path, other: Path) -> str:
+    """What another file is called, told by how it lies to an item's."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(source), escaped(os.path.relpath(other, path.parent))))
+
+
+def _attachment(role: str, path: Path, source: str) -> Attachment:
     if path.is_symlink() or not path.is_file():
         raise ValueError(f"its attached file {escaped(path.name)} is not a plain file")
-    name = escaped(path.name)
     return Attachment(
-        role=escaped(role),
-        source=f"{folder}/{name}" if folder else name,
-        path=str(path),
-        bytes=path.stat().st_size,
-        sha256=sha256_file(path),
+        role=escaped(role), source=source, path=str(path), bytes=path.stat().st_size, sha256=sha256_file(path)
+    )
+
+
+def _part(path: Path, content: str, source: str) -> Attachment:
+    """The rows of a list that are about one item."""
+    data = content.encode("ascii")
+    return Attachment(
+        role=SCREEN_ROWS, source=source, path=str(path), bytes=len(data), sha256=sha256_bytes(data), content=content
     )
 
 

@@ -18,10 +18,13 @@ class Attachment:
     """A file that describes or completes an item.
 
     Attributes:
-        role: ``.captions.json``, ``.caption.json``, ``.gui.json``, or the file name of a screenshot of a trace.
+        role: the suffix of a sidecar (`pipelines.inputs.SIDECARS`), the file name of a screenshot of a trace, the link under
+            which a document shows a picture, or `pipelines.screen_sets.ROLE`.
         source: its escaped path relative to the input.
         path: where it lies; undecodable bytes as surrogates.
         sha256: of its bytes.
+        content: the part of the file that is about this item, where one file describes many; then ``bytes`` and ``sha256``
+            are the part's.
     """
 
     role: str
@@ -29,6 +32,7 @@ class Attachment:
     path: str
     bytes: int
     sha256: str
+    content: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ def parse_object(data: bytes, name: str) -> dict[str, Any]:
     try:
         if len(data) > BYTES_MAX:
             raise ValueError(f"{len(data):,} bytes are more than {BYTES_MAX:,}")
-        value = json.loads(data.decode("utf-8"), parse_constant=_refuse)
+        value = json.loads(data.decode("utf-8"), parse_constant=refuse_constant)
         if not isinstance(value, dict):
             raise ValueError("it holds no object")
     except (ValueError, RecursionError) as error:
@@ -29,7 +29,8 @@ def parse_object(data: bytes, name: str) -> dict[str, Any]:
     return value
 
 
-def _refuse(constant: str) -> float:
+def refuse_constant(constant: str) -> float:
+    """For ``json.loads``: NaN and infinities are not JSON, whatever Python's parser thinks."""
     raise ValueError(f"{constant} is no number of JSON")
 
 

@@ -1,11 +1,9 @@
-"""Screens and recordings: boxes and actions are checked, questions have one answer, answers are thousandths of the picture."""
+"""Screens: boxes are checked, questions have one answer, answers are thousandths of the picture."""
 
 from __future__ import annotations
 
-import copy
 import io
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from manifests.recipe import Recipe
-from pipelines.extraction import Outcome, extract
+from pipelines.extraction import Outcome
 from pipelines.gui import named_target
-from pipelines.inputs import find_inputs
-from pipelines.screens import Element, Screen
+from pipelines.screen_questions import screen_questions
+from pipelines.screens import Element, Node, Screen, settle
 
 
 @pytest.fixture
@@ -71,6 +68,7 @@ def test_no_question_about_an_element_that_has_a_twin(login: tuple[Path, dict[st
         ({"box": ["0", 0, 10, 10]}, "bad_sidecar", "four numbers"),
         ({"role": None}, "bad_sidecar", "role"),
         ({"id": "e1"}, "bad_sidecar", "twice"),
+        ({"states": ["open"]}, "bad_sidecar", "'open'"),
     ],
 )
 def test_a_wrong_element_quarantines_the_screenshot(
@@ -115,67 +113,69 @@ def test_an_instruction_is_asked_only_when_it_names_one_control() -> None:
     assert named_target(screen("Tab #1"), "Is Tab #1 open?") is None
 
 
-def trace_with(examples: Path, tmp_path: Path, recipe: Recipe, change: Callable[[dict[str, Any]], None]) -> Outcome:
-    folder = tmp_path / "trace"
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(examples / "traces" / "login-user", folder)
-    trace = json.loads((folder / "trace.json").read_text())
-    change(trace)
-    (folder / "trace.json").write_text(json.dumps(trace))
-    (item,) = [item for item in find_inputs([folder]).items if item.source == "trace.json"]
-    return extract(item, recipe)
-
-
-def test_a_trace_is_a_conversation_of_screens_and_actions(examples: Path, tmp_path: Path, recipe: Recipe) -> None:
-    told: dict[str, Any] = {}
-    outcome = trace_with(examples, tmp_path, recipe, lambda trace: told.update(copy.deepcopy(trace)))
-    (sample,) = outcome.samples
-    assert sample["task"] == "gui.action"
-    assert [message["role"] for message in sample["messages"]] == ["user", "assistant"] * len(told["steps"])
-    assert told["goal"] in sample["messages"][0]["parts"][0]["text"]
-    for step, message in zip(told["steps"], sample["messages"][1::2], strict=True):
-        answer = json.loads(message["parts"][0]["text"])
-        assert answer["action"] == step["action"]["type"]
-        if "point" in step["action"]:
-            x, y = step["action"]["point"]
-            assert answer["point"] == [round(1000 * x / step["width"]), round(1000 * y / step["height"])]
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        (lambda trace: trace["steps"][0]["action"].update(point=[5000, 10]), "action_outside"),
-        (lambda trace: trace["steps"][0]["action"].update(point=[1, 1]), "action_outside"),
-        (lambda trace: trace["steps"][0]["action"].update(element="e999"), "unknown_element"),
-        (lambda trace: trace["steps"][1].update(screenshot="step-99.png"), "missing_screenshot"),
-        (lambda trace: trace["steps"][1].update(screenshot="../../gui/login-user.png"), "missing_screenshot"),
-        (lambda trace: trace["steps"][1].update(width=1), "size_mismatch"),
-        (lambda trace: trace["steps"][1].update(action=None), "bad_trace"),
-        (lambda trace: trace.update(goal=""), "bad_trace"),
-    ],
-)
-def test_a_trace_that_does_not_fit_itself_is_quarantined(
-    change: Callable[[dict[str, Any]], None], reason: str, examples: Path, tmp_path: Path, recipe: Recipe
-) -> None:
-    outcome = trace_with(examples, tmp_path, recipe, change)
+def test_what_a_person_asked_about_a_screen_is_asked(login: tuple[Path, dict[str, Any]], read: Callable[..., Outcome]) -> None:
+    picture, sidecar = login
+    sidecar["questions"] = [{"question": "Which name has to be entered?", "answer": "keli"}]
+    outcome = read("a.png", picture, {".gui.json": json.dumps(sidecar).encode()})
+    asked = [
+        (row["messages"][0]["parts"][1]["text"], row["messages"][1]["parts"][0]["text"])
+        for row in outcome.samples
+        if row["task"] == "gui.qa"
+    ]
+    assert ("Which name has to be entered?", "keli") in asked
+    sidecar["questions"] = [{"question": "Why?"}]
+    outcome = read("a.png", picture, {".gui.json": json.dumps(sidecar).encode()})
     assert outcome.quarantine is not None
-    assert (outcome.quarantine["stage"], outcome.quarantine["reason"]) == ("check", reason)
+    assert "question 0" in outcome.quarantine["detail"]
 
 
-def test_a_trace_that_failed_is_filtered(examples: Path, tmp_path: Path, recipe: Recipe) -> None:
-    outcome = trace_with(examples, tmp_path, recipe, lambda trace: trace.update(success=False))
-    assert outcome.status == "filtered"
-    assert outcome.dropped[0]["reason"] == "unsuccessful"
+def test_questions_of_elements_have_the_answer_that_the_elements_give() -> None:
+    def element(place: int, role: str, text: str, *states: str) -> Element:
+        return Element(id=f"e{place}", role=role, text=text, box=(0, 20 * place, 50, 20 * place + 15), states=states)
+
+    elements = (
+        element(0, "checkbox", "Mail", "checked"),
+        element(1, "checkbox", "Post", "not checked"),
+        element(2, "checkbox", "Fax", "not disabled"),
+        element(3, "button", "Send", "disabled"),
+        element(4, "button", "Send", "checked"),
+    )
+    found = {each.question: each.answer for each in screen_questions(Screen(width=50, height=100, elements=elements), "seed")}
+    assert found == {
+        'Is the checkbox "Mail" checked? Answer yes or no.': "yes",
+        'Is the checkbox "Post" checked? Answer yes or no.': "no",
+        "How many checkboxes are on this screen? Answer with a number.": "3",
+        "How many buttons are on this screen? Answer with a number.": "2",
+        "Which text has the highest of the checkboxes on this screen?": "Mail",
+        "Which text has the lowest of the checkboxes on this screen?": "Fax",
+        "Which text has the highest of the buttons on this screen?": "Send",
+        "Which text has the lowest of the buttons on this screen?": "Send",
+    }
+    covered = (*elements[:3], Element(id="e9", role="checkbox", text="Fax", box=(0, 42, 50, 50)))
+    asked = {each.question for each in screen_questions(Screen(width=50, height=100, elements=covered), "seed")}
+    assert "How many checkboxes are on this screen? Answer with a number." not in asked
+    assert "Which text has the lowest of the checkboxes on this screen?" not in asked
 
 
-def test_pictures_without_words_or_that_are_bombs(examples: Path, read: Callable[..., Outcome]) -> None:
-    assert read("a.jpg", examples / "images" / "coffee.jpg").dropped[0]["reason"] == "no_caption"
-    for caption in (b"[]", b"{", b'{"caption": 3}', b'{"caption": " "}', b'{"caption": "\xff"}'):
-        outcome = read("a.jpg", examples / "images" / "coffee.jpg", {".caption.json": caption})
-        assert outcome.quarantine is not None, caption
-        assert outcome.quarantine["reason"] == "bad_sidecar"
-    stream = io.BytesIO()
-    Image.new("1", (20_000, 20_000)).save(stream, "PNG")
-    bomb = read("bomb.png", stream.getvalue(), {".caption.json": b'{"caption": "a black square"}'})
-    assert bomb.quarantine is not None
-    assert (bomb.quarantine["stage"], bomb.quarantine["reason"]) == ("probe", "too_large")
+def test_what_does_not_show_of_a_tree_is_left_out_and_counted() -> None:
+    screen, left_out = settle(
+        [
+            Node(role="button", text="Login", box=(10, 10, 60, 30)),
+            Node(role="text", text="login", box=(20, 12, 50, 28)),
+            Node(role="button", text="Login", box=(10, 10, 60, 30)),
+            Node(role="text", text="login", box=(20, 62, 50, 78)),
+            Node(role="button", text="Gone", box=(10, 40, 60, 60), visible=False),
+            Node(role="button", text="Flat", box=(10, 40, 60, 40)),
+            Node(role="button", text="Far", box=(90, 40, 140, 60)),
+            Node(role="button", text="Edge", box=(60, 40, 120, 60)),
+            Node(role="button", text="Nowhere", box=None),
+            Node(role="text", text=" ", box=(0, 0, 5, 5)),
+        ],
+        (100, 100),
+    )
+    assert [(element.id, element.text, element.box) for element in screen.elements] == [
+        ("e1", "Login", (10, 10, 60, 30)),
+        ("e2", "login", (20, 62, 50, 78)),
+        ("e3", "Edge", (60, 40, 100, 60)),
+    ]
+    assert left_out == {"boxless": 1, "duplicate": 2, "invisible": 1, "outside": 1, "textless": 1, "zero_size": 1}
