@@ -80,6 +80,91 @@ class VideoForm:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DocumentSpec:
+    """How documents are read.
+
+    Attributes:
+        bytes_max: a larger PDF, Office file or e-book is quarantined, packed or unpacked.
+        text_bytes_max: a larger text or HTML file is quarantined.
+        tables_max: tables of one document that become samples of their own, at most.
+        recognise: whether pages without a text layer are recognised (OCR).
+        confidence_min: mean confidence, weighted by characters, under which a recognised page is not kept.
+        augmented_share: share of page pictures that are shown once more as a bad photograph of the page would look.
+        augmentation_seed: what the choice of those pages and their damage depend on, besides source and page.
+        source_trees: whether a folder that is a software project or a series of documents becomes samples as a whole.
+    """
+
+    bytes_max: int = 256 * 2**20
+    text_bytes_max: int = 64 * 2**20
+    tables_max: int = 200
+    recognise: bool = True
+    confidence_min: float = 0.7
+    augmented_share: float = 0.0
+    augmentation_seed: int = 17
+    source_trees: bool = True
+
+    def __post_init__(self) -> None:
+        _require(self.bytes_max > 0, f"documents: bytes_max={self.bytes_max} must be above 0")
+        _require(self.text_bytes_max > 0, f"documents: text_bytes_max={self.text_bytes_max} must be above 0")
+        _require(self.tables_max >= 0, f"documents: tables_max={self.tables_max} must not be negative")
+        _require(0 <= self.confidence_min <= 1, f"documents: confidence_min={self.confidence_min} must be in [0, 1]")
+        _require(0 <= self.augmented_share <= 1, f"documents: augmented_share={self.augmented_share} must be in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualitySpec:
+    """What is good enough, beyond being readable. A threshold judges the score of that name; see `pipelines.quality`.
+
+    Attributes:
+        sharpness_min: variance of the Laplacian under which a picture or film counts as blurred.
+        black_share_max: share of a film's time that may be black.
+        frozen_share_max: share of a film's time in which the picture may stand still; 1 allows screencasts that hardly move.
+        letterbox_share_max: share of a picture or film that may be black bars.
+        languages: ISO 639-1 codes of the languages that are kept; empty keeps all.
+        language_certainty_min: probability from which a text counts as another language; below it, it is kept.
+        text_rules: names of the rules of `pipelines.text_quality` that drop a text.
+        clip_model: an open_clip model (folder or hub id) that scores captions and finds semantic duplicates; empty for none.
+        clip_score_min: cosine of picture and caption below which a sample is dropped; None drops none.
+        semantic_similarity: cosine of two sources' embeddings from which they are duplicates; 1 finds none.
+        hooks: ``module:function`` of the user's own judges (`pipelines.hooks`), for unsafe content, personal data and the like.
+        benchmarks: files and folders of evaluation data; what nearly copies them is dropped (`pipelines.decontamination`).
+    """
+
+    sharpness_min: float = 1.0
+    black_share_max: float = 0.9
+    frozen_share_max: float = 1.0
+    letterbox_share_max: float = 0.6
+    languages: tuple[str, ...] = ()
+    language_certainty_min: float = 0.9
+    text_rules: tuple[str, ...] = ("repetition", "symbols", "no_words", "filler")
+    clip_model: str = ""
+    clip_score_min: float | None = None
+    semantic_similarity: float = 0.95
+    hooks: tuple[str, ...] = ()
+    benchmarks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(self.sharpness_min >= 0, f"quality: sharpness_min={self.sharpness_min} must not be negative")
+        for name in ("black_share_max", "frozen_share_max", "letterbox_share_max", "language_certainty_min"):
+            _require(0 <= getattr(self, name) <= 1, f"quality: {name}={getattr(self, name)} must be in [0, 1]")
+        for code in self.languages:
+            right = len(code) == 2 and code.isalpha() and code.islower()
+            _require(right, f"quality: language {code!r} must be a two-letter ISO 639-1 code such as 'en'")
+        scored = self.clip_score_min is None or bool(self.clip_model)
+        _require(scored, f"quality: clip_score_min={self.clip_score_min} needs a clip_model")
+        _require(
+            self.clip_score_min is None or -1 <= self.clip_score_min <= 1,
+            f"quality: clip_score_min={self.clip_score_min} must be in [-1, 1]",
+        )
+        _require(
+            0 < self.semantic_similarity <= 1, f"quality: semantic_similarity={self.semantic_similarity} must be in (0, 1]"
+        )
+        for hook in self.hooks:
+            module, _, function = hook.partition(":")
+            _require(bool(module and function), f"quality: hook {hook!r} must be 'module:function'")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CurateSpec:
     """How raw items become samples.
 
@@ -88,6 +173,7 @@ class CurateSpec:
         text_tokens_min: a document or chunk of fewer tokens is dropped as too short.
         jpeg_quality: quality of stored pictures, 1 to 95.
         stored_tokens_max: stored pictures are no larger than this many visual tokens.
+        pasted_per_screen: counting and grounding pictures made of each screenshot's controls (`pipelines.pasted_screens`).
         shard_bytes: media bytes of a shard, about.
         rows_per_file: samples of a Parquet file, at most about.
         near_text_similarity: estimated Jaccard similarity of 5-word shingles from which two documents are near-duplicates.
@@ -97,6 +183,9 @@ class CurateSpec:
         item_time_limit_s: seconds after which one input is given up and quarantined.
         item_bytes_max: a larger input is quarantined.
         excluded_licences: SPDX identifiers whose sources are dropped.
+        every_frame_max_s: a longer video is decoded only as far as its grid and its shots need (`pipelines.looking`).
+        documents: how documents are read.
+        quality: what is good enough.
     """
 
     video_forms: tuple[VideoForm, ...]
@@ -112,6 +201,10 @@ class CurateSpec:
     item_time_limit_s: float = 600.0
     item_bytes_max: int = 64 * 2**30
     excluded_licences: tuple[str, ...] = ()
+    pasted_per_screen: int = 0
+    every_frame_max_s: float = 900.0
+    documents: DocumentSpec = field(default_factory=DocumentSpec)
+    quality: QualitySpec = field(default_factory=QualitySpec)
 
     def __post_init__(self) -> None:
         _require(bool(self.video_forms), "video_forms is empty: give at least one")
@@ -128,6 +221,8 @@ class CurateSpec:
         _require(0 <= self.loss_limit <= 1, f"loss_limit={self.loss_limit} must be in [0, 1]")
         _require(self.item_time_limit_s > 0, f"item_time_limit_s={self.item_time_limit_s} must be above 0")
         _require(self.item_bytes_max > 0, f"item_bytes_max={self.item_bytes_max} must be above 0")
+        _require(self.pasted_per_screen >= 0, f"pasted_per_screen={self.pasted_per_screen} must not be negative")
+        _require(self.every_frame_max_s >= 0, f"every_frame_max_s={self.every_frame_max_s} must not be negative")
 
 
 @dataclass(frozen=True, kw_only=True)

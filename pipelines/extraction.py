@@ -30,7 +30,19 @@ from pipelines.pictures import PictureStore
 from pipelines.sniffing import SNIFFED_BYTES, kind_of
 
 CODE = ("manifests", "pipelines")
-_MODALITY_OF_KIND = {"video": "video", "image": "image", "pdf": "document", "text": "text"}
+_MODALITY_OF_KIND = {
+    "video": "video",
+    "image": "image",
+    "pdf": "document",
+    "html": "document",
+    "office": "document",
+    "epub": "document",
+    "text": "text",
+    "screens": "gui",
+    "interleaved": "image",
+    "questions": "text",
+    "pasting": "image",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +138,11 @@ def item_recipe(recipe: Recipe) -> dict[str, Any]:
         "text_tokens_min": spec.text_tokens_min,
         "jpeg_quality": spec.jpeg_quality,
         "stored_tokens_max": spec.stored_tokens_max,
+        "pasted_per_screen": spec.pasted_per_screen,
         "item_bytes_max": spec.item_bytes_max,
         "item_time_limit_s": spec.item_time_limit_s,
+        "every_frame_max_s": spec.every_frame_max_s,
+        "documents": spec.documents,
     }
 
 
@@ -173,12 +188,13 @@ def _extract(item: Item, recipe: Recipe, answered: Answered | None) -> Outcome |
 
 
 def model_figures(answers: Mapping[str, Answer]) -> dict[str, dict[str, int]]:
-    """By kind of request: how many there were, how many failed, and what they cost."""
+    """By kind of request: how many there were, how many failed, how many of those may be asked again, and what they cost."""
     figures: dict[str, dict[str, int]] = {}
     for _, answer in sorted(answers.items()):
-        figure = figures.setdefault(answer.kind, {"requests": 0, "failed": 0})
+        figure = figures.setdefault(answer.kind, {"requests": 0, "failed": 0, "again": 0})
         figure["requests"] += 1
         figure["failed"] += answer.error is not None
+        figure["again"] += answer.again
         for name, amount in answer.usage.items():
             figure[name] = figure.get(name, 0) + amount
     return figures
@@ -209,11 +225,26 @@ def _kind(item: Item, recipe: Recipe) -> str:
     with Path(item.path).open("rb") as stream:
         head = stream.read(SNIFFED_BYTES)
     kind = kind_of(Path(item.path).name, head)
-    if kind == "text" and Path(item.path).name == "trace.json":
+    return special_kind(kind, item) or kind
+
+
+def special_kind(kind: str, item: Item) -> str | None:
+    """What a picture or a text is when its name, its form or its attached files make it more than that."""
+    from pipelines.forms import HEAD_BYTES, json_form
+    from pipelines.interleaved_forms import ROLE as SHOWN
+    from pipelines.screen_sources import describes_screen
+
+    if kind == "image":
+        return "gui" if describes_screen(item) else None
+    if kind != "text":
+        return None
+    if Path(item.path).name == "trace.json":
         return "trace"
-    if kind == "image" and item.attachment(".gui.json") is not None:
-        return "gui"
-    return kind
+    with Path(item.path).open("rb") as stream:
+        form = json_form(item.path, stream.read(HEAD_BYTES))
+    if form is None and any(attached.role.startswith(SHOWN) for attached in item.attached):
+        return "interleaved"
+    return form
 
 
 def _read(kind: str, setting: Setting) -> Extracted | Waiting:
@@ -235,10 +266,42 @@ def _read(kind: str, setting: Setting) -> Extracted | Waiting:
             from pipelines.traces import read_trace
 
             return read_trace(setting)
+        case "screens":
+            from pipelines.screen_sets import read_screen_set
+
+            return read_screen_set(setting)
+        case "interleaved":
+            from pipelines.interleaved import read_interleaved
+
+            return read_interleaved(setting)
+        case "questions":
+            from pipelines.question_answers import read_questions
+
+            return read_questions(setting)
+        case "pasting":
+            from pipelines.pasting_folder import read_pasting
+
+            return read_pasting(setting)
         case "pdf":
             from pipelines.pdf import read_pdf
 
             return read_pdf(setting)
+        case "html":
+            from pipelines.html import read_html
+
+            return read_html(setting)
+        case "office":
+            from pipelines.office import read_office
+
+            return read_office(setting)
+        case "epub":
+            from pipelines.epub import read_epub
+
+            return read_epub(setting)
+        case "tree":
+            from pipelines.source_tree import read_tree
+
+            return read_tree(setting)
         case _:
             from pipelines.plain_text import read_text
 
