@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import imagehash
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
@@ -21,11 +20,11 @@ from PIL import Image, ImageOps
 from manifests.fingerprint import ID_DIGITS, sha256_bytes
 from manifests.shards import MediaItem
 from manifests.visual import VisualSpec
+from pipelines import looks
 from pipelines.items import Quarantined
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 PIXELS_MAX = 100_000_000
-FLAT_DEVIATION = 4.0
 _MEMORY_BYTES = 64 * 2**20
 
 
@@ -151,10 +150,8 @@ def store_picture(
 
 def look(picture: Image.Image) -> int | None:
     """The 64-bit perceptual hash of a picture; None for a picture so flat that its hash would be noise."""
-    grey = picture.convert("L")
-    if float(np.asarray(grey.resize((32, 32), Image.Resampling.BILINEAR)).std()) < FLAT_DEVIATION:
-        return None
-    return int(str(imagehash.phash(grey)), 16)
+    found = looks.look(picture)
+    return None if found is None else found.whole
 
 
 def sharpness(grey: NDArray[np.uint8]) -> float:

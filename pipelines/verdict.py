@@ -160,7 +160,12 @@ def _settle_duplicates(items: Sequence[Summary], fates: dict[str, Fate], recipe:
         signatures,
         near_image_bits=recipe.curate.near_image_bits,
         near_text_similarity=recipe.curate.near_text_similarity,
+        semantic_similarity=recipe.curate.quality.semantic_similarity,
     )
+    duplicates: dict[int, list[Link]] = defaultdict(list)
+    for link in links:
+        for place in (link.left, link.right) if link.duplicate else ():
+            duplicates[place].append(link)
     same: dict[int, list[int]] = defaultdict(list)
     for place, root in enumerate(components(len(items), ((link.left, link.right) for link in links if link.duplicate))):
         same[root].append(place)
@@ -177,7 +182,7 @@ def _settle_duplicates(items: Sequence[Summary], fates: dict[str, Fate], recipe:
         )
         for place in places:
             if place != best:
-                link = _evidence(links, place, best, set(places))
+                link = _evidence(duplicates[place], best)
                 through = "" if best in (link.left, link.right) else " through others of its cluster"
                 detail = f"{items[best].source} is kept{through}: {link.detail}"
                 _filter(items[place], fates[items[place].key], "duplicates", link.reason, detail)
@@ -191,10 +196,9 @@ def _settle_duplicates(items: Sequence[Summary], fates: dict[str, Fate], recipe:
             fates[items[place].key].source_row.update(duplicate_cluster=cluster, split=split)
 
 
-def _evidence(links: Sequence[Link], place: int, best: int, places: set[int]) -> Link:
+def _evidence(links: Sequence[Link], best: int) -> Link:
     """The link that says why a source is a duplicate: to the kept one, or else to another of its cluster."""
-    own = [link for link in links if link.duplicate and place in (link.left, link.right) and {link.left, link.right} <= places]
-    return next((link for link in own if best in (link.left, link.right)), own[0])
+    return next((link for link in links if best in (link.left, link.right)), links[0])
 
 
 def _settle_samples(kept: Sequence[Summary], fates: dict[str, Fate]) -> None:

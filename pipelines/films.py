@@ -1,0 +1,202 @@
+"""Whether two videos are the same film: their looks laid over each other at the best shift.
+
+Looks are a second apart, and a cut need not fall on the same second of both, so a look may match one a step away; and once the
+films lie over each other a look may be `ALIGNED_BITS` further off than two pictures that come alone. Near when 80 % of both
+match: a re-encoded, rescaled or slightly trimmed copy is caught, a shared title card is not a copy. When that holds for the
+shorter one only, it is an excerpt of the other.
+
+A cropped copy matches in no whole look. Up to `KEY_LOOKS` looks of every film therefore carry the hashes of their windows
+(`pipelines.looks`); those of one window are laid over the whole looks of the other film. An excerpt that is cropped as well is
+found only when at least three of the longer film's key looks fall into it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipelines.looks import HASH_BITS, WINDOWS, look
+from pipelines.pictures import PictureStore
+
+FRAMES_MATCHING = 0.8
+FRAMES_MIN = 3
+ALIGNED_BITS = 4
+KEY_LOOKS = 16
+_SHIFTS_MAX = 64
+_VIEWS_MAX = 4
+_LOOK = np.dtype([("time", ">f8"), ("hash", ">u8")])
+_COMPARED_MAX = 4_000_000
+
+Relation = tuple[Literal["near_duplicate", "excerpt"], str]
+
+
+def pack_looks(looks: Iterable[tuple[float, int]]) -> bytes:
+    """(seconds, perceptual hash) of frames, 16 bytes each."""
+    return np.array([(time, value) for time, value in looks], dtype=_LOOK).tobytes()
+
+
+def unpack_looks(packed: bytes) -> list[tuple[float, int]]:
+    """The inverse of `pack_looks`."""
+    return [(float(time), int(value)) for time, value in np.frombuffer(packed, dtype=_LOOK)]
+
+
+def key_places(count: int) -> list[int]:
+    """Which of ``count`` looks carry the hashes of their windows: evenly spread, all when there are few."""
+    if count <= KEY_LOOKS:
+        return list(range(count))
+    return [round(place * (count - 1) / (KEY_LOOKS - 1)) for place in range(KEY_LOOKS)]
+
+
+@dataclass(frozen=True)
+class Film:
+    """The looks of one video.
+
+    Attributes:
+        packed: as of `pack_looks`.
+        windows: of each of its `key_places`, as of `pipelines.looks.Look`; empty when they are not known.
+    """
+
+    packed: bytes
+    windows: bytes = b""
+
+    @cached_property
+    def times(self) -> NDArray[np.float64]:
+        """[looks] seconds."""
+        return np.frombuffer(self.packed, dtype=_LOOK)["time"].astype(np.float64)
+
+    @cached_property
+    def hashes(self) -> NDArray[np.uint64]:
+        """[looks] hashes of the whole frames."""
+        return np.frombuffer(self.packed, dtype=_LOOK)["hash"].astype(np.uint64)
+
+    @cached_property
+    def views(self) -> NDArray[np.uint64]:
+        """[key looks, windows] hashes."""
+        return np.frombuffer(self.windows, dtype=">u8").astype(np.uint64).reshape(-1, WINDOWS)
+
+    @cached_property
+    def step(self) -> float:
+        """Seconds between two looks, at least."""
+        return float(np.diff(self.times).min()) if len(self.times) > 1 else 1.0
+
+
+def same_film(one: Film, other: Film, bits: int) -> Relation | None:
+    """How two videos belong together, with the evidence in words, or None when they are different films.
+
+    Args:
+        bits: largest Hamming distance of two looks that are the same.
+    """
+    if not len(one.times) or not len(other.times):
+        return None
+    short, long = (one, other) if len(one.times) <= len(other.times) else (other, one)
+    found = _whole(short, long, bits)
+    if found is not None and found[0] == "near_duplicate":
+        return found
+    cropped = [_cropped(first, second, bits) for first, second in ((short, long), (long, short))]
+    near = next((relation for relation in cropped if relation is not None and relation[0] == "near_duplicate"), None)
+    return near or found or next((relation for relation in cropped if relation is not None), None)
+
+
+def _whole(short: Film, long: Film, bits: int) -> Relation | None:
+    best = None
+    needed = max(2, min(FRAMES_MIN, len(np.unique(short.hashes))))
+    for shift in _shifts(short.times, short.hashes, long, bits):
+        distances = _nearest(short.times + shift, short.hashes, long)
+        matching = distances <= bits + ALIGNED_BITS
+        if matching.sum() >= FRAMES_MATCHING * len(matching) and len(np.unique(short.hashes[matching])) >= needed:
+            rank = (int(matching.sum()), -float(distances[matching].mean()), shift)
+            best = rank if best is None or rank[:2] > best[:2] else best
+    if best is None:
+        return None
+    count, mean, shift = best
+    frames = f"{count} of {len(short.times)} frames match at a shift of {abs(shift):g} s"
+    detail = f"{frames}, on average {-mean:.1f} of {HASH_BITS} bits apart"
+    return ("near_duplicate" if count >= FRAMES_MATCHING * len(long.times) else "excerpt"), detail
+
+
+def _cropped(original: Film, copy: Film, bits: int) -> Relation | None:
+    """Whether ``copy`` shows the same window of ``original`` throughout."""
+    if not original.windows:
+        return None
+    times = original.times[key_places(len(original.times))]
+    votes = [
+        int((np.bitwise_count(original.views[:, view, None] ^ copy.hashes[None]) <= bits).any(axis=1).sum())
+        for view in range(1, WINDOWS)
+    ]
+    best: tuple[float, float, str, str] | None = None
+    for view in sorted(range(1, WINDOWS), key=lambda view: (-votes[view - 1], view))[:_VIEWS_MAX]:
+        if votes[view - 1] < 2:
+            break
+        hashes = original.views[:, view]
+        for shift in _shifts(times, hashes, copy, bits):
+            low, high = copy.times[0] - copy.step, copy.times[-1] + copy.step
+            within = (times + shift >= low) & (times + shift <= high)
+            distances = _nearest(times[within] + shift, hashes[within], copy)
+            matching = distances <= bits + ALIGNED_BITS
+            looks = len(np.unique(hashes[within][matching]))
+            if looks < max(2, min(FRAMES_MIN, len(np.unique(hashes)))) or matching.sum() < FRAMES_MATCHING * within.sum():
+                continue
+            shared = min(original.times[-1] + shift, copy.times[-1]) - max(original.times[0] + shift, copy.times[0])
+            longer = max(original.times[-1] - original.times[0], copy.times[-1] - copy.times[0])
+            share = min(1.0, (shared + copy.step) / (longer + copy.step))
+            frames = f"{int(matching.sum())} of {int(within.sum())} frames match a window at a shift of {abs(shift):g} s"
+            detail = f"{frames}, on average {float(distances[matching].mean()):.1f} of {HASH_BITS} bits apart"
+            rank = (share, float(matching.sum()), "near_duplicate" if share >= FRAMES_MATCHING else "excerpt", detail)
+            best = rank if best is None or rank[:2] > best[:2] else best
+    if best is None:
+        return None
+    return ("near_duplicate" if best[2] == "near_duplicate" else "excerpt"), best[3]
+
+
+def _shifts(times: NDArray[np.float64], hashes: NDArray[np.uint64], long: Film, bits: int) -> list[float]:
+    """Seconds by which looks may be shifted to meet those of the other film: those that most matches ask for."""
+    found = []
+    for part in _parts(len(times), len(long.times)):
+        near = np.bitwise_count(hashes[part, None] ^ long.hashes[None]) <= bits
+        left, right = np.nonzero(near)
+        found.append(np.round(long.times[right] - times[part][left], 3))
+    values, votes = np.unique(np.concatenate(found), return_counts=True)
+    order = np.lexsort((values, np.abs(values), -votes))
+    return [float(value) for value in values[order[:_SHIFTS_MAX]]]
+
+
+def _parts(rows: int, columns: int) -> Iterator[slice]:
+    size = max(1, _COMPARED_MAX // max(1, columns))
+    for start in range(0, rows, size):
+        yield slice(start, start + size)
+
+
+def _nearest(times: NDArray[np.float64], hashes: NDArray[np.uint64], looks: Film) -> NDArray[np.int64]:
+    """For each look the smallest distance to one of the other film at most a step away."""
+    low = np.searchsorted(looks.times, times - looks.step - 1e-3, side="left")
+    high = np.searchsorted(looks.times, times + looks.step + 1e-3, side="right")
+    nearest = np.full(len(times), HASH_BITS, dtype=np.int64)
+    for offset in range(int((high - low).max(initial=0))):
+        place = low + offset
+        inside = place < high
+        distance = np.bitwise_count(hashes[inside] ^ looks.hashes[place[inside]])
+        nearest[inside] = np.minimum(nearest[inside], distance)
+    return nearest
+
+
+def key_windows(looks: Sequence[tuple[float, int]], shown: Callable[[float], str], store: PictureStore) -> bytes:
+    """The windows of a film's key looks, as `Film` takes them.
+
+    Args:
+        looks: (seconds, perceptual hash), as of `pack_looks`.
+        shown: media_id of the stored frame at a time.
+    """
+    keys = [looks[place] for place in key_places(len(looks))]
+    windows = []
+    for (_, value), item in zip(keys, store.pictures([shown(time) for time, _ in keys]), strict=True):
+        found = look(Image.open(io.BytesIO(item.data)))
+        # A frame that is all but flat may become flat in the store.
+        windows.append(value.to_bytes(8, "big") * WINDOWS if found is None else found.windows)
+    return b"".join(windows)
