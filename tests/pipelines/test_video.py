@@ -184,7 +184,7 @@ def test_captions_must_fit_the_film(examples: Path, read: Callable[..., Outcome]
 
 def test_without_captions_only_what_can_be_seen_is_asked(examples: Path, read: Callable[..., Outcome]) -> None:
     edited = read("a.mp4", examples / "videos" / "bikes.mp4")
-    assert {sample["task"] for sample in edited.samples} == {"video.shots"}
+    assert {sample["task"] for sample in edited.samples} == {"video.shots", "video.matching"}
     still = read("a.mp4", examples / "videos" / "carphone-pristine.mp4")
     assert still.status == "filtered"
     assert still.dropped[0]["reason"] == "no_caption"
