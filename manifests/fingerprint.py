@@ -83,12 +83,21 @@ def code_fingerprint(*packages: str) -> str:
     for library in (
         "av",
         "imagehash",
+        "lxml",
         "numpy",
+        "onnxruntime",
+        "opencv-python-headless",
+        "openpyxl",
+        "pdfplumber",
         "pillow",
         "pyarrow",
         "pypdfium2",
+        "python-docx",
+        "python-pptx",
+        "rapidocr",
         "reasoning-gym",
         "scenedetect-headless",
+        "trafilatura",
     ):
         try:
             digest.update(f"{library}={importlib.metadata.version(library)}\0".encode())

@@ -7,7 +7,7 @@ each larger one. A last piece that a smaller bucket holds is left out of the lar
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from manifests.recipe import BucketSpec
@@ -43,7 +43,15 @@ class Passage:
         return "".join(words for _, words in self.pages)
 
 
-def blocks(pages: Sequence[tuple[int | None, str]], tokenizer: Tokenizer, edge: int) -> list[Block]:
+Split = Callable[[str], Iterable[str]]
+
+
+def paragraphs(words: str) -> Iterator[str]:
+    """Pieces of a text that end at blank lines; together they are the text."""
+    return _split(words, r"\n[ \t]*\n+")
+
+
+def blocks(pages: Sequence[tuple[int | None, str]], tokenizer: Tokenizer, edge: int, split: Split = paragraphs) -> list[Block]:
     """Pages as blocks of at most ``edge`` tokens where that is possible without cutting inside a line."""
     found: list[Block] = []
     for page, words in pages:
@@ -51,7 +59,7 @@ def blocks(pages: Sequence[tuple[int | None, str]], tokenizer: Tokenizer, edge: 
         if tokens + END_TOKENS <= edge and page is not None:
             found.append(Block(text=words, page=page, tokens=tokens))
             continue
-        for paragraph in _split(words, r"\n[ \t]*\n+"):
+        for paragraph in split(words):
             tokens = len(tokenizer.encode(paragraph))
             if tokens + END_TOKENS <= edge:
                 found.append(Block(text=paragraph, page=page, tokens=tokens))
@@ -73,19 +81,24 @@ def _split(words: str, separator: str) -> Iterator[str]:
 
 
 def passages(
-    pages: Sequence[tuple[int | None, str]], tokenizer: Tokenizer, buckets: BucketSpec
+    pages: Sequence[tuple[int | None, str]], tokenizer: Tokenizer, buckets: BucketSpec, split: Split = paragraphs
 ) -> tuple[list[Passage], list[str]]:
-    """Every piece of a text, for every context bucket it is long enough for; and what could not be placed, in words."""
+    """Every piece of a text, for every context bucket it is long enough for; and what could not be placed, in words.
+
+    Args:
+        pages: (page, text) in order; page None for a text without pages.
+        split: into what a page is cut that is too long or has no number; the pieces together must be the text.
+    """
     pieces: list[Passage] = []
     lower = 0
-    small = blocks(pages, tokenizer, buckets.context_32k)
+    small = blocks(pages, tokenizer, buckets.context_32k, split)
     refused = [
         f"a line of {block.tokens:,} tokens{'' if block.page is None else f' on page {block.page}'} fits no context"
         for block in small
         if block.tokens + END_TOKENS > buckets.context_256k
     ]
     for edge in (buckets.context_32k, buckets.context_64k, buckets.context_256k):
-        found = _pack(small if lower == 0 else blocks(pages, tokenizer, edge), edge, tokenizer)
+        found = _pack(small if lower == 0 else blocks(pages, tokenizer, edge, split), edge, tokenizer)
         pieces += [piece for piece in found if _tokens(piece, tokenizer) > lower]
         lower = edge
     return pieces, refused

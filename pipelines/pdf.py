@@ -1,80 +1,93 @@
-"""PDFs through pypdfium2: the text layer as documents of consecutive pages, and each page's picture with its text to read.
+"""PDFs: the text layer as documents of consecutive pages, each page's picture with its text to read, and its tables.
 
-A page without a text layer is a scan; there is no truth to learn from it yet. A PDF of scans only is filtered, one with some
-is used for its other pages.
+Text and pictures come through pypdfium2. A page without a text layer is a scan: its picture is put to the recogniser
+(`pipelines.ocr`), and what that reads with enough confidence is the page's text, with the confidence as a score. Ruled tables
+of pages with a text layer come through pdfplumber (`pipelines.pdf_tables`). Everything is drawn on the first call; what the
+reader leaves while it waits (`_Seen`) is all it needs, so that no page is drawn twice.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pypdfium2 as pdfium
 from PIL import Image
 
-from manifests.sample import Message, Origin, Part, Sample, Visual, text
+from manifests.recipe import Recipe
+from manifests.sample import Message, Origin, Part, Sample, Visual, messages_from_rows, messages_to_rows, text
+from pipelines.augmentation import damaged
 from pipelines.duplicates import Signature, shingle_minhash
 from pipelines.extraction import Drop, Extracted, Setting
 from pipelines.items import Filtered, Quarantined
+from pipelines.model_work import Answer, Request, Waiting
+from pipelines.ocr import SIDE_MAX, Recognised, read_lines, request
+from pipelines.pdf_tables import pages_with_rules, read_tables
 from pipelines.pictures import PictureStore, encode_jpeg, stored_size
-from pipelines.plain_text import text_samples
+from pipelines.plain_text import check_size, text_samples
 from pipelines.sidecars import clean
+from pipelines.tables import table_sample
 from pipelines.text_quality import keep
 
 READ_QUESTION = "Read this page: write down its text."
 POINTS_MAX = 20_000
+PAGES_MAX = 20_000
 DOTS_PER_POINT = 200 / 72  # an ordinary page at 200 dots per inch, where the recipe allows as many
+_SCAN_QUALITY = 92
+_BLANK_DEVIATION = 2.0
 
 
-def read_pdf(setting: Setting) -> Extracted:
+@dataclass(kw_only=True)
+class _Seen:
+    """What the pages gave, as JSON values, because it may wait for the recogniser.
+
+    Attributes:
+        texts: the text layer of each page.
+        pictures: by page number as text: media_id, then height and width as the model sees it.
+        damaged: the same of damaged pictures.
+        asked: by page number as text: the id of the request for its text.
+        tables: samples of tables: messages as rows, then scores.
+        problems: page number and why no table could be read there.
+    """
+
+    texts: list[str]
+    pictures: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+    damaged: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+    asked: dict[str, str] = field(default_factory=dict)
+    tables: list[tuple[list[dict[str, Any]], dict[str, float]]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def read_pdf(setting: Setting) -> Extracted | Waiting:
     """A PDF.
 
     Raises:
-        Quarantined: it is encrypted or broken, or has no page.
-        Filtered: no page has a text layer, or its text is not worth learning from.
+        Quarantined: it is encrypted or broken, has no page or absurdly many, or is too large.
+        Filtered: none of its pages has text, or it is not worth learning from.
     """
-    recipe, tokenizer = setting.recipe, setting.tokenizer
-    document = _open(setting)
-    try:
-        texts = [_page_text(document, index) for index in range(len(document))]
-        pages = [(number, words) for number, words in enumerate(texts, start=1) if words]
-        scanned = len(texts) - len(pages)
-        if not pages:
-            raise Filtered("no_text", f"none of its {len(texts)} pages has a text layer: recognise their text first")
-        whole = "\n\n".join(words for _, words in pages)
-        scores = {**keep(whole, len(tokenizer.encode(whole)), recipe.curate.text_tokens_min)}
-        scores["scanned_share"] = round(scanned / len(texts), 4)
-        joined: list[tuple[int | None, str]] = [(number, words + "\n\n") for number, words in pages]
-        samples, drops = text_samples(joined, setting, "document.text", "document.long", "reading", scores)
-        if scanned:
-            detail = f"{scanned} of its {len(texts)} pages have no text layer"
-            drops.append(Drop(task="document.page", stage="filter", reason="no_text", detail=detail))
-        store = PictureStore()
-        for number, words in pages:
-            if len(tokenizer.encode(words)) >= recipe.curate.text_tokens_min:
-                samples.append(_page_sample(document, number, words, setting, store, scores))
-    except pdfium.PdfiumError as error:
-        raise Quarantined("extract", "undecodable", str(error).splitlines()[0][:200], "document") from error
-    finally:
-        document.close()
-    payload: dict[str, Any] = {
-        "pages": [
-            {"page": number, "characters": len(words), "first_line": words.split("\n", 1)[0][:200]}
-            for number, words in enumerate(texts, start=1)
-        ]
-    }
-    return Extracted(
-        modality="document",
-        samples=samples,
-        store=store,
-        signature=Signature(kind="text", minhash=shingle_minhash(whole), size=float(len(whole))),
-        annotation=("document", payload),
-        drops=drops,
-    )
+    if setting.turn:
+        return _samples(_Seen(**setting.state), setting, setting.store, setting.answers)
+    check_size(setting, setting.recipe.curate.documents.bytes_max, "bytes_max", "document")
+    store = PictureStore()
+    with setting.path.open("rb") as stream:
+        document = _open(stream)
+        try:
+            seen, requests = _look(document, setting, store)
+        except pdfium.PdfiumError as error:
+            raise Quarantined("extract", "undecodable", str(error).splitlines()[0][:200], "document") from error
+        finally:
+            document.close()
+    if requests:
+        return Waiting(requests=requests, state=dataclasses.asdict(seen), store=store)
+    return _samples(seen, setting, store, {})
 
 
-def _open(setting: Setting) -> pdfium.PdfDocument:
+def _open(stream: Any) -> pdfium.PdfDocument:
     try:
-        document = pdfium.PdfDocument(setting.path.read_bytes())
+        document = pdfium.PdfDocument(stream)
         count = len(document)
     except pdfium.PdfiumError as error:
         words = str(error).splitlines()[0][:200]
@@ -83,7 +96,70 @@ def _open(setting: Setting) -> pdfium.PdfDocument:
         raise Quarantined("probe", "undecodable", words, "document") from error
     if count == 0:
         raise Quarantined("probe", "undecodable", "it has no page", "document")
+    if count > PAGES_MAX:
+        raise Quarantined("limit", "too_large", f"{count:,} pages are more than {PAGES_MAX:,}", "document")
     return document
+
+
+def _look(document: pdfium.PdfDocument, setting: Setting, store: PictureStore) -> tuple[_Seen, list[Request]]:
+    """Text layers, pictures and tables of all pages, and the questions about those without a text layer."""
+    recipe, encode = setting.recipe, setting.tokenizer.encode
+    seen = _Seen(texts=[_page_text(document, index) for index in range(len(document))])
+    if all(seen.texts):
+        _keep(seen.texts, setting)  # refused before anything is drawn
+    requests: dict[str, Request] = {}
+    for number, words in enumerate(seen.texts, start=1):
+        if words:
+            if len(encode(words)) >= recipe.curate.text_tokens_min:
+                _show(document, number, setting, store, seen)
+        elif recipe.curate.documents.recognise:
+            scan = _render(document, number, recipe, side_max=SIDE_MAX)
+            if float(np.asarray(scan.convert("L")).std()) < _BLANK_DEVIATION:
+                continue  # an empty page has nothing to recognise
+            asked = request(store.add(encode_jpeg(scan, _SCAN_QUALITY), "jpg", scan.height, scan.width))
+            requests[asked.request_id] = asked
+            seen.asked[str(number)] = asked.request_id
+            _show(document, number, setting, store, seen)
+    _look_for_tables(document, setting, store, seen)
+    return seen, list(requests.values())
+
+
+def _show(document: pdfium.PdfDocument, number: int, setting: Setting, store: PictureStore, seen: _Seen) -> None:
+    """Stores a page's picture and, where the recipe wants it, a damaged one of a page whose text is certain."""
+    recipe = setting.recipe
+    picture = _render(document, number, recipe)
+    size = recipe.visual.image_size(*_natural(document, number))
+    quality = recipe.curate.jpeg_quality
+    media_id = store.add(encode_jpeg(picture, quality), "jpg", picture.height, picture.width)
+    seen.pictures[str(number)] = (media_id, *size)
+    if seen.texts[number - 1]:
+        worse = damaged(picture, recipe.curate.documents, setting.item.source_id, number)
+        if worse is not None:
+            media_id = store.add(encode_jpeg(worse, quality), "jpg", worse.height, worse.width)
+            seen.damaged[str(number)] = (media_id, *size)
+
+
+def _natural(document: pdfium.PdfDocument, number: int) -> tuple[int, int]:
+    """Height and width of a page in pixels at `DOTS_PER_POINT`."""
+    width, height = (min(max(side, 1.0), POINTS_MAX) for side in document.get_page_size(number - 1))
+    return max(1, round(height * DOTS_PER_POINT)), max(1, round(width * DOTS_PER_POINT))
+
+
+def _render(document: pdfium.PdfDocument, number: int, recipe: Recipe, side_max: int | None = None) -> Image.Image:
+    """A page as a picture of the size at which it is stored, or with a longer side of at most ``side_max`` pixels."""
+    natural = _natural(document, number)
+    if side_max is None:
+        height, width = stored_size(*natural, recipe.visual, recipe.curate.stored_tokens_max)
+    else:
+        shrink = min(1.0, side_max / max(natural))
+        height, width = (max(1, round(side * shrink)) for side in natural)
+    page = document[number - 1]
+    try:
+        points_width, points_height = (min(max(side, 1.0), POINTS_MAX) for side in page.get_size())
+        picture = page.render(scale=max(height / points_height, width / points_width)).to_pil().convert("RGB")
+    finally:
+        page.close()
+    return picture if picture.size == (width, height) else picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _page_text(document: pdfium.PdfDocument, index: int) -> str:
@@ -99,33 +175,134 @@ def _page_text(document: pdfium.PdfDocument, index: int) -> str:
     return clean("\n".join(line.rstrip() for line in words.split("\n")))
 
 
-def _page_sample(
-    document: pdfium.PdfDocument, number: int, words: str, setting: Setting, store: PictureStore, scores: dict[str, float]
-) -> Sample:
+def _look_for_tables(document: pdfium.PdfDocument, setting: Setting, store: PictureStore, seen: _Seen) -> None:
+    limit = setting.recipe.curate.documents.tables_max
+    numbers = pages_with_rules(document, [number for number, words in enumerate(seen.texts, start=1) if words]) if limit else []
+    tables, seen.problems = read_tables(
+        setting.path, numbers, {number: document.get_page_size(number - 1) for number in numbers}
+    )
+    for index, table in enumerate(tables[:limit]):
+        assert table.page is not None
+        assert table.box is not None
+        page = _render(document, table.page, setting.recipe, side_max=2 * SIDE_MAX)
+        scale = page.width / document.get_page_size(table.page - 1)[0]
+        margin = 4.0
+        left, top, right, bottom = (value * scale for value in table.box)
+        region = page.crop((
+            max(0, int(left - margin * scale)),
+            max(0, int(top - margin * scale)),
+            min(page.width, int(right + margin * scale)),
+            min(page.height, int(bottom + margin * scale)),
+        ))  # fmt: skip
+        pictures = [
+            (region, {}),
+            (damaged(region, setting.recipe.curate.documents, setting.item.source_id, f"table-{index}"), {"augmented": 1.0}),
+        ]
+        for picture, scores in pictures:
+            if picture is not None:
+                sample = table_sample(table, picture, setting, store, scores)
+                seen.tables.append((messages_to_rows(sample.messages), scores))
+
+
+def _keep(texts: list[str], setting: Setting) -> dict[str, float]:
+    whole = "\n\n".join(words for words in texts if words)
+    return keep(whole, len(setting.tokenizer.encode(whole)), setting.recipe.curate.text_tokens_min)
+
+
+def _samples(seen: _Seen, setting: Setting, store: PictureStore, answers: Mapping[str, Answer]) -> Extracted:
+    """What is learned from the pages, once every one that can be read has been."""
+    item, recipe, texts = setting.item, setting.recipe, list(seen.texts)
+    read, drops = _recognised(seen, setting, answers)
+    for number, page in read.items():
+        texts[number - 1] = page.text
+    pages = [(number, words) for number, words in enumerate(texts, start=1) if words]
+    if not pages:
+        low = next((drop for drop in drops if drop.reason == "low_confidence"), None)
+        why = "nothing was recognised in them" if recipe.curate.documents.recognise else "recognition is switched off"
+        reason, detail = ("no_text", why) if low is None else ("low_confidence", low.detail)
+        raise Filtered(reason, f"none of its {len(texts)} pages has a text layer, and {detail}")
+    scores = _keep(texts, setting)
+    scores["scanned_share"] = round(sum(not words for words in seen.texts) / len(texts), 4)
+    if read:
+        scores["ocr_confidence"] = min(page.confidence for page in read.values())
+    joined: list[tuple[int | None, str]] = [(number, words + "\n\n") for number, words in pages]
+    samples, refused = text_samples(joined, setting, "document.text", "document.long", "reading", scores)
+    for number, words in pages:
+        of_page = {name: score for name, score in scores.items() if name != "ocr_confidence"}
+        if number in read:
+            of_page["ocr_confidence"] = read[number].confidence
+        if len(setting.tokenizer.encode(words)) >= recipe.curate.text_tokens_min:
+            for shown, extra in ((seen.pictures, {}), (seen.damaged, {"augmented": 1.0})):
+                if str(number) in shown:
+                    samples.append(_page_sample(shown[str(number)], number, words, setting, {**of_page, **extra}))
+    samples += [
+        Sample(
+            task="document.table",
+            capabilities=("ocr", "tables"),
+            messages=messages_from_rows(rows),
+            licence=item.licence,
+            quality={**scores, **extra},
+        )
+        for rows, extra in seen.tables
+    ]
+    payload: dict[str, Any] = {
+        # What a model recognised is no certain truth: the annotation keeps to the text layer.
+        "pages": [
+            {"page": number, "characters": len(words), "first_line": words.split("\n", 1)[0][:200]}
+            for number, words in enumerate(seen.texts, start=1)
+        ]
+    }
+    whole = "\n\n".join(words for _, words in pages)
+    return Extracted(
+        modality="document",
+        samples=samples,
+        store=store,
+        signature=Signature(kind="text", minhash=shingle_minhash(whole), size=float(len(whole))),
+        annotation=("document", payload),
+        drops=[*drops, *refused],
+    )
+
+
+def _recognised(seen: _Seen, setting: Setting, answers: Mapping[str, Answer]) -> tuple[dict[int, Recognised], list[Drop]]:
+    """The pages without a text layer that were read well enough, and why the others were not."""
+    least = setting.recipe.curate.documents.confidence_min
+    read: dict[int, Recognised] = {}
+    drops: list[Drop] = []
+    for number, words in enumerate(seen.texts, start=1):
+        if words:
+            continue
+        reason, detail = "no_text", "has no text layer and shows nothing"
+        if str(number) in seen.asked:
+            answer = answers[seen.asked[str(number)]]
+            page = Recognised(text="", confidence=0.0) if answer.error is not None else read_lines(answer.value)
+            if page.text and page.confidence >= least:
+                read[number] = page
+                continue
+            if answer.error is not None:
+                reason, detail = "ocr_failed", f"was not recognised: {answer.error}"
+            elif page.text:
+                reason, detail = "low_confidence", f"was recognised with a confidence of {page.confidence:.2f}, under {least:g}"
+            else:
+                detail = "has no text layer, and nothing was recognised"
+        elif not setting.recipe.curate.documents.recognise:
+            detail = "has no text layer"
+        drops.append(Drop(task="document.page", stage="filter", reason=reason, detail=f"page {number} {detail}"))
+    drops += [Drop(task="document.table", stage="extract", reason="error", detail=detail) for detail in seen.problems]
+    return read, drops
+
+
+def _page_sample(shown: tuple[str, int, int], number: int, words: str, setting: Setting, scores: dict[str, float]) -> Sample:
     """One page: its picture, and its text as the answer."""
-    item, recipe = setting.item, setting.recipe
-    page = document[number - 1]
-    try:
-        points_width, points_height = (min(max(side, 1.0), POINTS_MAX) for side in page.get_size())
-        natural = (max(1, round(points_height * DOTS_PER_POINT)), max(1, round(points_width * DOTS_PER_POINT)))
-        height, width = stored_size(*natural, recipe.visual, recipe.curate.stored_tokens_max)
-        scale = max(height / points_height, width / points_width)
-        picture = page.render(scale=scale).to_pil().convert("RGB")
-    finally:
-        page.close()
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-    media_id = store.add(encode_jpeg(picture, recipe.curate.jpeg_quality), "jpg", height, width)
-    seen_height, seen_width = recipe.visual.image_size(*natural)
-    origin = Origin(source_id=item.source_id, page=number)
-    shown = Part(kind="image", visuals=(Visual(media_id=media_id, height=seen_height, width=seen_width),), origin=origin)
+    media_id, height, width = shown
+    origin = Origin(source_id=setting.item.source_id, page=number)
+    picture = Part(kind="image", visuals=(Visual(media_id=media_id, height=height, width=width),), origin=origin)
     return Sample(
         task="document.page",
         capabilities=("ocr",),
         messages=(
-            Message(role="user", parts=(shown, text(READ_QUESTION))),
+            Message(role="user", parts=(picture, text(READ_QUESTION))),
             Message(role="assistant", parts=(text(words, origin),)),
         ),
-        licence=item.licence,
+        licence=setting.item.licence,
         quality=scores,
     )

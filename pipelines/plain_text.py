@@ -10,11 +10,13 @@ from manifests.sample import Message, Origin, Sample, text
 from pipelines.duplicates import Signature, shingle_minhash
 from pipelines.extraction import Drop, Extracted, Setting
 from pipelines.items import Quarantined
-from pipelines.passages import passages
+from pipelines.markdown import blocks_of
+from pipelines.passages import Split, paragraphs, passages
 from pipelines.pictures import PictureStore
 from pipelines.text_quality import keep
 
-MARKUP = frozenset([".md", ".markdown", ".rst", ".adoc", ".org", ".tex"])
+MARKDOWN = frozenset([".md", ".markdown"])
+MARKUP = MARKDOWN | frozenset([".rst", ".adoc", ".org", ".tex"])
 PROSE = frozenset(("", ".txt", ".text", ".log"))
 
 
@@ -22,10 +24,11 @@ def read_text(setting: Setting) -> Extracted:
     """Any UTF-8 text.
 
     Raises:
-        Quarantined: it is not UTF-8.
+        Quarantined: it is not UTF-8, or too large.
         Filtered: it is too short, does not print, or repeats itself.
     """
     item, recipe = setting.item, setting.recipe
+    check_size(setting, recipe.curate.documents.text_bytes_max, "text_bytes_max", "text")
     words = decode_text(setting.path.read_bytes())
     extension = PurePath(item.path).suffix.lower()
     tokens = len(setting.tokenizer.encode(words))
@@ -36,7 +39,8 @@ def read_text(setting: Setting) -> Extracted:
     else:
         modality, task, long_task, capability = "text", "code.text", "code.long", "code"
     scores = keep(words, tokens, recipe.curate.text_tokens_min)
-    samples, drops = text_samples([(None, words)], setting, task, long_task, capability, scores)
+    split = blocks_of if extension in MARKDOWN else paragraphs
+    samples, drops = text_samples([(None, words)], setting, task, long_task, capability, scores, split)
     first = next((line.strip() for line in words.splitlines() if line.strip()), "")
     payload: dict[str, Any] = {"pages": [{"page": 1, "characters": len(words), "first_line": first[:200]}]}
     return Extracted(
@@ -47,6 +51,17 @@ def read_text(setting: Setting) -> Extracted:
         annotation=("document", payload),
         drops=drops,
     )
+
+
+def check_size(setting: Setting, limit: int, name: str, modality: str) -> None:
+    """Refuses a file that is too large to be read into memory.
+
+    Raises:
+        Quarantined: it is larger than ``limit``, the value of ``curate.documents``'s field ``name``.
+    """
+    if setting.item.bytes > limit:
+        detail = f"{setting.item.bytes:,} bytes are more than curate.documents.{name}={limit:,}"
+        raise Quarantined("limit", "too_large", detail, modality)
 
 
 def decode_text(data: bytes) -> str:
@@ -64,11 +79,17 @@ def decode_text(data: bytes) -> str:
 
 
 def text_samples(
-    pages: list[tuple[int | None, str]], setting: Setting, task: str, long_task: str, capability: str, scores: dict[str, float]
+    pages: list[tuple[int | None, str]],
+    setting: Setting,
+    task: str,
+    long_task: str,
+    capability: str,
+    scores: dict[str, float],
+    split: Split = paragraphs,
 ) -> tuple[list[Sample], list[Drop]]:
     """A text as documents for every context bucket; pieces under the shortest allowed length are dropped."""
     item, recipe = setting.item, setting.recipe
-    pieces, refused = passages(pages, setting.tokenizer, recipe.buckets)
+    pieces, refused = passages(pages, setting.tokenizer, recipe.buckets, split)
     drops = [Drop(task=task, stage="bucket", reason="over_context", detail=detail) for detail in refused]
     samples = []
     for piece in pieces:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 
 from curriculum.recipes import laptop
 from manifests.recipe import Recipe
-from pipelines.extraction import Outcome, extract
+from pipelines.extraction import Answered, Outcome, extract
 from pipelines.inputs import find_inputs
+from pipelines.items import Item
+from pipelines.model_work import Waiting, provider_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "corpus"
 # A few real files of every modality, with what is broken about some of them; seconds to curate.
@@ -62,9 +65,22 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def answered(item: Item, recipe: Recipe) -> Outcome:
+    """An item read to its end: as often as it asks, its requests are put to their providers."""
+    result, turn, answers = extract(item, recipe), 0, {}
+    while isinstance(result, Waiting):
+        turn += 1
+        for request in result.requests:
+            pictures = list(result.store.pictures(request.media_ids))
+            (answers[request.request_id],) = provider_of(request.kind, recipe).answer([request], [pictures])
+        state = json.loads(json.dumps(result.state))
+        result = extract(item, recipe, Answered(turn=turn, state=state, store=result.store, answers=answers))
+    return result
+
+
 @pytest.fixture
 def read(tmp_path: Path, recipe: Recipe) -> Callable[..., Outcome]:
-    """Extracts one file, given as bytes or as a path, with sidecars by suffix."""
+    """Extracts one file, given as bytes or as a path, with sidecars by suffix; what it asks of models is answered."""
 
     def run(name: str, data: bytes | Path, sidecars: dict[str, bytes] | None = None, with_recipe: Recipe = recipe) -> Outcome:
         folder = tmp_path / "one"
@@ -76,6 +92,6 @@ def read(tmp_path: Path, recipe: Recipe) -> Callable[..., Outcome]:
             (folder / (path.stem + suffix)).write_bytes(content)
         found = find_inputs([folder])
         (item,) = [item for item in found.items if item.source == name]
-        return extract(item, with_recipe)
+        return answered(item, with_recipe)
 
     return run
