@@ -27,7 +27,7 @@ from pipelines.pictures import PictureStore
 ROUNDS = 2
 """How often a reader may ask, so that what models say can be put before models once more."""
 
-PROVIDERS: dict[str, str] = {}
+PROVIDERS: dict[str, str] = {"ocr": "pipelines.ocr:make_provider"}
 """Kind of request -> ``module:factory``; the factory is called with the recipe, once per process."""
 
 REMOTE: frozenset[str] = frozenset()
