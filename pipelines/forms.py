@@ -22,6 +22,7 @@ Form = Literal["screens", "interleaved", "questions", "pasting"]
 HEAD_BYTES = 64 * 1024
 PASTING = "pasting.json"
 _INTERLEAVED = (("texts", "images"), ("text_list", "image_info"))
+_LISTS = re.compile(r'"(texts|images|text_list|image_info)"\s*:\s*\[')
 
 
 def json_form(name: str, head: bytes) -> Form | None:
@@ -36,20 +37,24 @@ def json_form(name: str, head: bytes) -> Form | None:
         return None
     if words.startswith("[") and re.search(r'"img_filename"\s*:', words):
         return "screens"
-    if words.startswith("{") and any(all(f'"{key}"' in words for key in keys) for keys in _INTERLEAVED):
-        return "interleaved"
-    return None
+    return "interleaved" if words.startswith("{") and _interleaved(words, whole=len(head) < HEAD_BYTES) else None
+
+
+def _interleaved(words: str, *, whole: bool) -> bool:
+    """Whether an object has both lists of a form; of one that is cut off, the first list is all that may be seen."""
+    seen = set(_LISTS.findall(words))
+    return any(set(keys) <= seen for keys in _INTERLEAVED) or (bool(seen) and not whole)
 
 
 def _form_of_lines(words: str) -> Form | None:
-    """By the first line that is an object; a broken line says nothing, a line longer than the head is judged by its keys."""
+    """By the first line that is an object; a broken line says nothing, and one that is cut off is judged by its lists."""
     for line in words.splitlines():
         try:
             value = json.loads(line)
         except (ValueError, RecursionError):
-            if len(line) < HEAD_BYTES // 2:
-                continue
-            value = dict.fromkeys(re.findall(r'"(\w+)"\s*:', line))
+            if len(line) > HEAD_BYTES // 2 and line.startswith("{") and _interleaved(line, whole=False):
+                return "interleaved"
+            continue
         if not isinstance(value, dict):
             continue
         if any(set(keys) <= value.keys() for keys in _INTERLEAVED):
