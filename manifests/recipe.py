@@ -165,6 +165,64 @@ class QualitySpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CaptionSpec:
+    """Captions by a model, for pictures and videos beside which no caption lies: any OpenAI-compatible endpoint.
+
+    Attributes:
+        endpoint: URL that ``/chat/completions`` is put behind, such as ``http://localhost:8000/v1``.
+        model: the name by which the endpoint knows the model; answers are kept under it, wherever the endpoint is.
+        api_key_env: environment variable that holds the key; None for an endpoint without one. The key is never written.
+        prompts: version of the questions (`pipelines.captioner.PROMPTS`).
+        scene_max_s: a longer shot is described in pieces of at most this many seconds.
+        frames_max: frames shown of a scene, at most.
+        pixels_max: a larger picture is shown smaller.
+        max_tokens: length of an answer; one that is cut off there is not used.
+        concurrency: requests in flight at once, of all processes of a machine together.
+        timeout_s: seconds after which a call is given up.
+        retries: further calls for a request that failed for a passing reason.
+        requests_per_minute: calls of a machine, at most; 0 for no limit.
+        cache: a folder outside the corpus in which answers are kept for other curations.
+    """
+
+    endpoint: str
+    model: str
+    api_key_env: str | None = None
+    prompts: int = 1
+    scene_max_s: float = 15.0
+    frames_max: int = 8
+    pixels_max: int = 1_003_520
+    max_tokens: int = 512
+    concurrency: int = 16
+    timeout_s: float = 120.0
+    retries: int = 5
+    requests_per_minute: float = 0.0
+    cache: str | None = None
+
+    def __post_init__(self) -> None:
+        web = self.endpoint.startswith(("http://", "https://"))
+        _require(web, f"captions: endpoint={self.endpoint!r} must begin with http:// or https://")
+        _require("@" not in self.endpoint, "captions: endpoint names a user or password: put the key into api_key_env")
+        _require(bool(self.model), "captions: model is empty: give the name by which the endpoint knows it")
+        _require(self.prompts >= 1, f"captions: prompts={self.prompts} must be at least 1")
+        _require(self.scene_max_s >= 1, f"captions: scene_max_s={self.scene_max_s} must be at least 1")
+        _require(self.frames_max >= 1, f"captions: frames_max={self.frames_max} must be at least 1")
+        _require(self.pixels_max >= 784, f"captions: pixels_max={self.pixels_max} must be at least 784, one visual token")
+        _require(self.max_tokens >= 1, f"captions: max_tokens={self.max_tokens} must be at least 1")
+        _require(1 <= self.concurrency <= 1024, f"captions: concurrency={self.concurrency} must be between 1 and 1024")
+        _require(self.timeout_s > 0, f"captions: timeout_s={self.timeout_s} must be above 0")
+        _require(0 <= self.retries <= 20, f"captions: retries={self.retries} must be between 0 and 20")
+        _require(
+            self.requests_per_minute >= 0, f"captions: requests_per_minute={self.requests_per_minute} must not be negative"
+        )
+
+    @property
+    def words_depend_on(self) -> dict[str, str | int | float]:
+        """The fields that an answer depends on; the others say how it is fetched."""
+        names = ("model", "prompts", "scene_max_s", "frames_max", "pixels_max", "max_tokens")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
 class CurateSpec:
     """How raw items become samples.
 
@@ -186,6 +244,7 @@ class CurateSpec:
         every_frame_max_s: a longer video is decoded only as far as its grid and its shots need (`pipelines.looking`).
         documents: how documents are read.
         quality: what is good enough.
+        captions: how what nobody has described is captioned by a model; None: it is not.
     """
 
     video_forms: tuple[VideoForm, ...]
@@ -205,6 +264,7 @@ class CurateSpec:
     every_frame_max_s: float = 900.0
     documents: DocumentSpec = field(default_factory=DocumentSpec)
     quality: QualitySpec = field(default_factory=QualitySpec)
+    captions: CaptionSpec | None = None
 
     def __post_init__(self) -> None:
         _require(bool(self.video_forms), "video_forms is empty: give at least one")

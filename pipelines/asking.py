@@ -3,6 +3,10 @@
 What queues are names of waiting items; pictures are read when their batch is asked, so memory is bounded by batch size times
 concurrency. For remote kinds, locks on files bound the calls of all processes of the machine together and keep two of them from
 asking the same; locks go with their process, so a kill leaves nothing to clean up.
+
+A remote call that fails for a passing reason is made again, each time after a longer wait. When many requests in a row failed
+all their calls, the server is taken for gone: until one succeeds, each is called for only once, so that an outage costs
+minutes and not the sum of all waits.
 """
 
 from __future__ import annotations
@@ -11,18 +15,25 @@ import contextlib
 import fcntl
 import itertools
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
+from manifests.fingerprint import unit_hash
 from manifests.recipe import Recipe
 from manifests.shards import MediaItem
-from pipelines.model_work import REMOTE, Answer, Provider, Request, provider_of
+from pipelines.model_work import REMOTE, Answer, AskAgainError, Provider, RemoteProvider, Request, provider_of
 from pipelines.waiting import Pending, answer_path, is_answered, read_answer, read_pending, write_answer
 
 ERROR_CHARACTERS = 300
+GONE_AFTER = 2
+"""A server is taken for gone after so many times ``concurrency`` failed requests in a row."""
+WAIT_FIRST_S, WAIT_MAX_S = 0.5, 60.0
+PACE_AHEAD_MAX_S = 3_600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +96,7 @@ class _Line:
         self.remote = kind in REMOTE
         self.batch: list[Question] = []
         self.errors: list[BaseException] = []
+        self.failed_in_a_row = 0
         self.room = threading.Semaphore(2 * provider.concurrency)
         self.slot = threading.local()
         numbers = itertools.count()
@@ -146,12 +158,67 @@ class _Line:
             request = waiting.requests[question.request_id]
             requests.append(request)
             pictures.append(list(waiting.pictures.pictures(request.media_ids)))
-        with _held(self.work / "slots" / f"{self.kind}-{self.slot.number}") if self.remote else contextlib.nullcontext():
+        if self.remote:
+            with _held(self.work / "slots" / f"{self.kind}-{self.slot.number}"):
+                answers: Sequence[Answer] = [self._patiently(requests[0], pictures[0])]
+        else:
             answers = _asked(self.kind, self.provider, requests, pictures)
         for question, answer in zip(unknown, answers, strict=True):
             if self.provider.cache is not None and answer.error is None:
                 write_answer(self.provider.cache, question.request_id, answer)
             write_answer(self.answers, question.request_id, answer)
+
+    def _patiently(self, request: Request, pictures: Sequence[MediaItem]) -> Answer:
+        """A remote provider's answer, or why there is none after all calls."""
+        provider = cast(RemoteProvider, self.provider)
+        calls = 1 + (provider.retries if self.failed_in_a_row < GONE_AFTER * provider.concurrency else 0)
+        problem = ""
+        for call in range(calls):
+            _pace(self.work / "slots" / f"{self.kind}-pace", provider.interval_s)
+            try:
+                (answer,) = provider.answer([request], [pictures])
+            except AskAgainError as error:
+                problem = str(error)
+                if call + 1 < calls:
+                    time.sleep(_wait_s(request.request_id, call, error.after_s))
+            except Exception as error:
+                return _failed(self.kind, error)
+            else:
+                self.failed_in_a_row = 0
+                return answer
+        self.failed_in_a_row += 1
+        words = f"{problem}; asked {calls} times" if calls > 1 else problem
+        return Answer(kind=self.kind, error=words[:ERROR_CHARACTERS], again=True)
+
+
+def _wait_s(request_id: str, call: int, after_s: float | None) -> float:
+    """Seconds before the next call: what the server asks for, or twice as long each time, spread so that not all come back at
+    once."""
+    if after_s is not None:
+        return min(max(after_s, 0.0), WAIT_MAX_S)
+    return min(WAIT_FIRST_S * 2**call, WAIT_MAX_S) * (0.5 + unit_hash("wait", request_id, call))
+
+
+def _pace(path: Path, interval_s: float) -> None:
+    """Returns when this machine may make its next call: the file holds the time from which it may."""
+    if interval_s <= 0:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as clock:
+        fcntl.flock(clock, fcntl.LOCK_EX)
+        clock.seek(0)
+        now = time.time()
+        with contextlib.suppress(ValueError):
+            # A time far ahead was written before the clock was set back.
+            now = min(max(now, float(clock.read())), now + PACE_AHEAD_MAX_S)
+        clock.truncate(0)
+        clock.write(repr(now + interval_s))
+    time.sleep(max(0.0, now - time.time()))
+
+
+def _failed(kind: str, error: Exception) -> Answer:
+    words = (str(error).splitlines() or [""])[0]
+    return Answer(kind=kind, error=f"{type(error).__name__}: {words}"[:ERROR_CHARACTERS])
 
 
 def _asked(
@@ -164,8 +231,7 @@ def _asked(
             raise ValueError(f"{len(answers)} answers to {len(requests)} requests")
     except Exception as error:
         if len(requests) == 1:
-            words = (str(error).splitlines() or [""])[0]
-            return [Answer(kind=kind, error=f"{type(error).__name__}: {words}"[:ERROR_CHARACTERS])]
+            return [_failed(kind, error)]
         return [
             answer
             for request, shown in zip(requests, pictures, strict=True)

@@ -82,13 +82,15 @@ def curate(
     corpus = Corpus(out)
     with _alone(corpus):
         record, reused = corpus.record(STEP) if corpus.is_current(STEP, fingerprint) else None, 0
+        if record is not None and _unanswered(record):
+            record = None
         unchanged = record is not None
         if record is None:
             keyed = [(item_key(item, setting), item) for item in found.items]
             record, reused = _curate(corpus, keyed, found.attached, recipe, fingerprint, beam_options, progress)
         elif not _identified(corpus, recipe):
             corpus.write_identity(recipe)
-        _clear_work(corpus)
+        _clear_work(corpus, keep_answers=_unanswered(record))
     result = CurateResult(
         counts={**record.counts, "reused": reused},
         unchanged=unchanged,
@@ -156,8 +158,11 @@ def _curate(
     beam_options: Sequence[str],
     progress: Progress,
 ) -> tuple[StepRecord, int]:
+    from pipelines.endpoint import api_key
     from pipelines.running import run_pipeline
 
+    if recipe.curate.captions is not None:
+        api_key(recipe.curate.captions)
     corpus.begin(STEP)
     corpus.write_identity(recipe)
     remove_leftovers(corpus.folder)
@@ -214,10 +219,16 @@ def _nothing(corpus: Corpus, counts: dict[str, Any]) -> str:
     )
 
 
-def _clear_work(corpus: Corpus) -> None:
+def _unanswered(record: StepRecord) -> bool:
+    """Whether a model did not answer for a reason that may be gone now: then a corpus that is current is curated again."""
+    return any(figures["again"] for figures in record.counts.get("model_work", {}).values())
+
+
+def _clear_work(corpus: Corpus, *, keep_answers: bool) -> None:
     """A finished step needs no finished items; the lock stays, because somebody may be waiting for it."""
     for name in WORK_FOLDERS:
-        shutil.rmtree(corpus.work / name, ignore_errors=True)
+        if not (keep_answers and name == "answers"):
+            shutil.rmtree(corpus.work / name, ignore_errors=True)
     (corpus.work / "curated.json").unlink(missing_ok=True)
 
 

@@ -211,6 +211,7 @@ def summarise(key: str, item: Item, path: Path) -> Summary:
         ),
         media=tuple((media_id, place[4]) for media_id, place in sorted(finished.media.items())),
         dropped=len(finished.dropped),
+        work=finished.work,
     )
 
 

@@ -10,11 +10,13 @@ from PIL import Image
 
 from manifests.fingerprint import unit_hash
 from manifests.sample import Message, Origin, Part, Sample, Visual, text
+from pipelines.captioner import picture_caption, picture_request, told_by_model
 from pipelines.duplicates import Signature
 from pipelines.extraction import Extracted, Setting
 from pipelines.items import Attachment, Filtered, Quarantined
 from pipelines.looks import look
-from pipelines.pictures import PictureStore, open_picture, sharpness, store_picture
+from pipelines.model_work import Waiting
+from pipelines.pictures import open_picture, sharpness, store_picture
 from pipelines.sidecars import read_sidecar, text_field
 
 QUESTIONS = (
@@ -25,7 +27,7 @@ QUESTIONS = (
 )
 
 
-def read_image(setting: Setting) -> Extracted:
+def read_image(setting: Setting) -> Extracted | Waiting:
     """A picture and its caption.
 
     Raises:
@@ -35,17 +37,24 @@ def read_image(setting: Setting) -> Extracted:
     item, recipe = setting.item, setting.recipe
     picture = open_picture(setting.path)
     sidecar = item.attachment(".caption.json") or item.attachment(".json")
-    if sidecar is None:
-        raise Filtered("no_caption", "no .caption.json stands beside the picture")
-    if sidecar.role == ".json" and not told_caption(sidecar):
-        raise Filtered("no_caption", f"{sidecar.source} has no caption and is no description of a screen")
-    caption = text_field(read_sidecar(sidecar), "caption", sidecar)
-    if not caption:
+    if sidecar is not None and sidecar.role == ".json" and not told_caption(sidecar):
+        if recipe.curate.captions is None:
+            raise Filtered("no_caption", f"{sidecar.source} has no caption and is no description of a screen")
+        sidecar = None
+    caption = known = text_field(read_sidecar(sidecar), "caption", sidecar) if sidecar is not None else ""
+    if sidecar is not None and not caption:
         raise Quarantined("check", "bad_sidecar", f"{sidecar.source}: the caption is empty", "image")
-    store = PictureStore()
+    if sidecar is None and recipe.curate.captions is None:
+        raise Filtered("no_caption", "no .caption.json stands beside the picture")
+    store = setting.store
     media_id, _ = store_picture(
         store, picture, recipe.visual, recipe.curate.stored_tokens_max, jpeg_quality=recipe.curate.jpeg_quality
     )
+    if sidecar is None and recipe.curate.captions is not None:
+        asked = picture_request(recipe.curate.captions, media_id)
+        if asked.request_id not in setting.answers:
+            return Waiting(requests=[asked], state=None, store=store)
+        caption = picture_caption(setting, asked)
     height, width = recipe.visual.image_size(picture.height, picture.width)
     whole = Origin(source_id=item.source_id, box=(0.0, 0.0, float(picture.width), float(picture.height)))
     question = QUESTIONS[int(unit_hash("image.caption", item.source_id) * len(QUESTIONS))]
@@ -63,15 +72,15 @@ def read_image(setting: Setting) -> Extracted:
     )
     return Extracted(
         modality="image",
-        samples=[sample],
+        samples=[sample] if known else told_by_model([sample]),
         store=store,
         signature=Signature.of_picture(
             look(picture),
             size=float(picture.width * picture.height),
-            described=True,
+            described=bool(known),
             pictures=(media_id,),
         ),
-        annotation=("image", {"media_id": media_id, "width": picture.width, "height": picture.height, "caption": caption}),
+        annotation=("image", {"media_id": media_id, "width": picture.width, "height": picture.height, "caption": known}),
         annotated_media=(media_id,),
     )
 

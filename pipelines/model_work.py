@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from manifests.fingerprint import value_id
+from manifests.fingerprint import canonical_json, value_id
 from manifests.recipe import Recipe
 from manifests.shards import MediaItem
 from pipelines.pictures import PictureStore
@@ -27,11 +27,11 @@ from pipelines.pictures import PictureStore
 ROUNDS = 2
 """How often a reader may ask, so that what models say can be put before models once more."""
 
-PROVIDERS: dict[str, str] = {"ocr": "pipelines.ocr:make_provider"}
+PROVIDERS: dict[str, str] = {"caption": "pipelines.endpoint:make_provider", "ocr": "pipelines.ocr:make_provider"}
 """Kind of request -> ``module:factory``; the factory is called with the recipe, once per process."""
 
-REMOTE: frozenset[str] = frozenset()
-"""Kinds whose provider waits for a network instead of computing."""
+REMOTE: frozenset[str] = frozenset({"caption"})
+"""Kinds whose provider waits for a network instead of computing: a `RemoteProvider`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +64,14 @@ class Answer:
     Attributes:
         value: the answer, as JSON; None when there is none.
         error: why there is none.
+        again: whether the reason may be gone another time (a network, a busy server): a further curation asks again.
         usage: what it cost, in the provider's own units (``prompt_tokens`` and the like).
     """
 
     kind: str
     value: Any = None
     error: str | None = None
+    again: bool = False
     usage: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -105,7 +107,27 @@ class Provider(Protocol):
         ...
 
 
-_providers: dict[tuple[str, Recipe], Provider] = {}
+class RemoteProvider(Provider, Protocol):
+    """A provider that waits for a network; it is given one request a call.
+
+    Attributes:
+        retries: how often a request is asked again after `AskAgainError`, at most.
+        interval_s: seconds between the starts of two calls of this machine, at least; 0 for no limit.
+    """
+
+    retries: int
+    interval_s: float
+
+
+class AskAgainError(Exception):
+    """A call failed for a reason that passes; ``after_s`` is how many seconds the server wants to be left alone."""
+
+    def __init__(self, words: str, after_s: float | None = None) -> None:
+        super().__init__(words)
+        self.after_s = after_s
+
+
+_providers: dict[tuple[str, str], Provider] = {}
 _providers_lock = threading.Lock()
 
 
@@ -115,10 +137,11 @@ def provider_of(kind: str, recipe: Recipe) -> Provider:
     Raises:
         KeyError: nobody answers this kind.
     """
+    wanted = kind, canonical_json(recipe)
     with _providers_lock:
-        if (kind, recipe) not in _providers:
+        if wanted not in _providers:
             if kind not in PROVIDERS:
                 raise KeyError(f"nobody answers requests of kind {kind!r}: PROVIDERS has {', '.join(PROVIDERS) or 'none'}")
             module, _, factory = PROVIDERS[kind].partition(":")
-            _providers[kind, recipe] = getattr(importlib.import_module(module), factory)(recipe)
-        return _providers[kind, recipe]
+            _providers[wanted] = getattr(importlib.import_module(module), factory)(recipe)
+        return _providers[wanted]

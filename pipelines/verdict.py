@@ -31,6 +31,7 @@ class Summary:
         key: name of its finished file.
         samples: sample_id, task, context bucket, duration bucket and rows of lineage of each sample.
         media: media_id and bytes of each picture.
+        work: what models did for it, as `pipelines.finished.Finished.work`.
     """
 
     key: str
@@ -47,6 +48,7 @@ class Summary:
     samples: tuple[tuple[str, str, str, str | None, int], ...]
     media: tuple[tuple[str, int], ...]
     dropped: int
+    work: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -265,6 +267,17 @@ def _figures(items: Sequence[Summary], fates: dict[str, Fate]) -> tuple[dict[Par
         "splits": dict(sorted(splits.items())),
         "input_bytes": sum(item.bytes for item in items),
     }
+    if work := _model_work(items):
+        counts["model_work"] = work
     if counts["inputs"] != counts["used"] + counts["filtered"] + counts["quarantined"] or len(fates) != len(items):
         raise LongreelError(f"inputs do not add up: {dict(statuses)} of {len(items)}; this is a defect, please report it")
     return dict(rows), counts
+
+
+def _model_work(items: Sequence[Summary]) -> dict[str, dict[str, int]]:
+    """What models did for all items, by kind of request; equal requests of two items are counted for both."""
+    total: dict[str, Counter[str]] = defaultdict(Counter)
+    for item in items:
+        for kind, figures in item.work.items():
+            total[kind].update(figures)
+    return {kind: dict(sorted(figures.items())) for kind, figures in sorted(total.items())}

@@ -133,8 +133,12 @@ def read_answer(folder: Path, request_id: str) -> Answer:
 
 
 def forget_failures(work: Path) -> int:
-    """Lets a new run ask again what failed; returns how many requests that are."""
+    """Lets a new run ask again what failed; returns how many requests that are.
+
+    What an item asks on a later turn may depend on answers of earlier ones, so those turns are taken again as well.
+    """
     failed = list((work / "answers").glob(f"??/*{FAILED}"))
-    for path in failed:
+    later = [path for path in (work / "pending").glob("??/*-*") if not path.name.endswith("-1")] if failed else []
+    for path in (*later, *failed):
         path.unlink(missing_ok=True)
     return len(failed)
