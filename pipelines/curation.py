@@ -76,7 +76,9 @@ def curate(
     started = time.monotonic()
     out = Path(out).resolve()
     _check_out(inputs, out)
-    found = find_inputs(inputs, lambda done, total: progress("hash inputs", done, total))
+    found = find_inputs(
+        inputs, lambda done, total: progress("hash inputs", done, total), trees=recipe.curate.documents.source_trees
+    )
     setting = setting_id(recipe)
     fingerprint = _fingerprint(found, recipe, setting)
     corpus = Corpus(out)

@@ -28,6 +28,7 @@ from pipelines.items import Filtered, Item, Quarantined
 from pipelines.model_work import ROUNDS, Answer, Waiting
 from pipelines.pictures import PictureStore
 from pipelines.sniffing import SNIFFED_BYTES, kind_of
+from pipelines.trees import ROLE as TREE
 
 CODE = ("manifests", "pipelines")
 _MODALITY_OF_KIND = {
@@ -38,6 +39,7 @@ _MODALITY_OF_KIND = {
     "office": "document",
     "epub": "document",
     "text": "text",
+    "tree": "text",
     "screens": "gui",
     "interleaved": "image",
     "questions": "text",
@@ -162,6 +164,8 @@ def extract(item: Item, recipe: Recipe, answered: Answered | None = None) -> Out
 def _extract(item: Item, recipe: Recipe, answered: Answered | None) -> Outcome | Waiting:
     modality = "unknown"
     try:
+        if item.problem is not None and item.problem.stage == "filter":
+            raise Filtered(item.problem.reason, item.problem.detail)
         if item.problem is not None:
             raise Quarantined(item.problem.stage, item.problem.reason, item.problem.detail)
         kind = _kind(item, recipe)
@@ -223,6 +227,8 @@ def _kind(item: Item, recipe: Recipe) -> str:
     if item.bytes > recipe.curate.item_bytes_max:
         detail = f"{item.bytes:,} bytes are more than curate.item_bytes_max={recipe.curate.item_bytes_max:,}"
         raise Quarantined("limit", "too_large", detail)
+    if any(file.role.startswith(TREE) for file in item.attached):
+        return "tree"
     with Path(item.path).open("rb") as stream:
         head = stream.read(SNIFFED_BYTES)
     kind = kind_of(Path(item.path).name, head)

@@ -24,6 +24,8 @@ from pipelines.inventory import INVENTORY_FILES, Inventory, read_inventory
 from pipelines.items import Attachment, Item, Problem
 from pipelines.references import find_references
 from pipelines.screen_sets import ROLE as SCREEN_ROWS
+from pipelines.trees import NOT_SOURCE, PROJECT, SERIES, Leaf, find_trees, may_belong
+from pipelines.trees import ROLE as TREE_ROLE
 
 _VIDEOS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".ts", ".mts", ".mpg", ".mpeg", ".ogv", ".flv", ".wmv", ".3gp")
 SIDECARS: dict[str, tuple[str, ...]] = {
@@ -70,12 +72,15 @@ class _Root:
     only: tuple[str, ...] | None
 
 
-def find_inputs(paths: Sequence[Path], progress: Callable[[int, int], None] = lambda done, total: None) -> Inputs:
+def find_inputs(
+    paths: Sequence[Path], progress: Callable[[int, int], None] = lambda done, total: None, *, trees: bool = True
+) -> Inputs:
     """Walks files and folders and hashes what it finds.
 
     Args:
         paths: files or folders.
         progress: called with the number of items hashed and their total.
+        trees: whether software projects and series of documents become one item each (`pipelines.trees`).
 
     Raises:
         UsageError: a path does not exist, cannot be read, or is a folder without any file.
@@ -86,7 +91,10 @@ def find_inputs(paths: Sequence[Path], progress: Callable[[int, int], None] = la
     for root in _roots(paths):
         inventories[root.path] = read_inventory(root.path)
         attached += inventories[root.path].files
-        items, sidecars = _walk(root)
+        items, sidecars = _walk(root, trees)
+        if trees and root.only is None:
+            items, joined = _with_trees(items, inventories[root.path])
+            sidecars += joined
         attached += sidecars
         found += [(root, item) for item in items]
     prefixes = _prefixes({root.path for root, _ in found})
@@ -153,7 +161,7 @@ def _prefixes(roots: set[Path]) -> dict[Path, str]:
     return prefixes
 
 
-def _walk(root: _Root) -> tuple[list[_Found], int]:
+def _walk(root: _Root, trees: bool) -> tuple[list[_Found], int]:
     """The items of one input, and how many sidecars belong to them."""
     items: list[_Found] = []
     attached = 0
@@ -165,6 +173,11 @@ def _walk(root: _Root) -> tuple[list[_Found], int]:
                 relative = os.path.relpath(here / name, root.path)
                 problem = Problem(stage="probe", reason="unsafe_path", detail="a link to a folder is not followed")
                 items.append(_Found(path=here / name, relative=relative, problem=problem))
+        for name in sorted(name for name in names if trees and name in NOT_SOURCE and not (here / name).is_symlink()):
+            detail = "folders of version control, installed packages and caches are not read"
+            problem = Problem(stage="filter", reason="not_source", detail=detail)
+            items.append(_Found(path=here / name, relative=os.path.relpath(here / name, root.path), problem=problem))
+            names.remove(name)
         if root.only is not None:
             names.clear()
             files = _with_sidecars(root.only, set(files))
@@ -174,6 +187,34 @@ def _walk(root: _Root) -> tuple[list[_Found], int]:
         attached += count
         walked.update(here / name for name in present)
     return _with_references(root.path, items, attached, walked)
+
+
+def _with_trees(items: list[_Found], inventory: Inventory) -> tuple[list[_Found], int]:
+    """The files of a project or series become one item: the first by name, with the others attached."""
+    leaves: dict[str, _Found] = {}
+    found: list[Leaf] = []
+    marks: list[str] = []
+    for item in items:
+        path = item.relative.replace(os.sep, "/")
+        name = posixpath.basename(path)
+        if name in PROJECT or name in SERIES:
+            marks.append(path)
+        if item.problem is not None or item.sidecars or item.rows or name == TRACE or item.path.is_symlink():
+            continue
+        # What cannot be read stays alone: it must not cost the others.
+        size = item.path.stat().st_size if os.access(item.path, os.R_OK) else -1
+        if may_belong(name, size):
+            leaves[path] = item
+            found.append(Leaf(path=path, bytes=size, owner=inventory.of(escaped(item.relative))))
+    joined: set[str] = set()
+    grown: dict[str, _Found] = {}
+    for tree in find_trees(found, marks):
+        first, *others = tree.leaves
+        sidecars = tuple((f"{TREE_ROLE}{tree.inside(leaf)}", leaves[leaf.path].path) for leaf in others)
+        grown[first.path] = dataclasses.replace(leaves[first.path], sidecars=sidecars)
+        joined.update(leaf.path for leaf in others)
+    kept = [grown.get(path, item) for item in items if (path := item.relative.replace(os.sep, "/")) not in joined]
+    return kept, len(joined)
 
 
 def _with_references(root: Path, items: list[_Found], attached: int, walked: set[Path]) -> tuple[list[_Found], int]:
@@ -311,9 +352,7 @@ def _beside(source: str, path: Path, other: Path) -> str:
 def _attachment(role: str, path: Path, source: str) -> Attachment:
     if path.is_symlink() or not path.is_file():
         raise ValueError(f"its attached file {escaped(path.name)} is not a plain file")
-    return Attachment(
-        role=escaped(role), source=source, path=str(path), bytes=path.stat().st_size, sha256=sha256_file(path)
-    )
+    return Attachment(role=escaped(role), source=source, path=str(path), bytes=path.stat().st_size, sha256=sha256_file(path))
 
 
 def _part(path: Path, content: str, source: str) -> Attachment:

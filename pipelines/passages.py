@@ -81,13 +81,19 @@ def _split(words: str, separator: str) -> Iterator[str]:
 
 
 def passages(
-    pages: Sequence[tuple[int | None, str]], tokenizer: Tokenizer, buckets: BucketSpec, split: Split = paragraphs
+    pages: Sequence[tuple[int | None, str]],
+    tokenizer: Tokenizer,
+    buckets: BucketSpec,
+    split: Split = paragraphs,
+    *,
+    longer: bool = True,
 ) -> tuple[list[Passage], list[str]]:
     """Every piece of a text, for every context bucket it is long enough for; and what could not be placed, in words.
 
     Args:
         pages: (page, text) in order; page None for a text without pages.
         split: into what a page is cut that is too long or has no number; the pieces together must be the text.
+        longer: whether to make pieces for the larger contexts too.
     """
     pieces: list[Passage] = []
     lower = 0
@@ -97,18 +103,20 @@ def passages(
         for block in small
         if block.tokens + END_TOKENS > buckets.context_256k
     ]
-    for edge in (buckets.context_32k, buckets.context_64k, buckets.context_256k):
-        found = _pack(small if lower == 0 else blocks(pages, tokenizer, edge, split), edge, tokenizer)
-        pieces += [piece for piece in found if _tokens(piece, tokenizer) > lower]
+    edges = (buckets.context_32k, buckets.context_64k, buckets.context_256k)
+    for edge in edges if longer else edges[:1]:
+        found = pack(small if lower == 0 else blocks(pages, tokenizer, edge, split), edge, tokenizer)
+        pieces += [piece for piece in found if tokens_of(piece, tokenizer) > lower]
         lower = edge
     return pieces, refused
 
 
-def _tokens(piece: Passage, tokenizer: Tokenizer) -> int:
+def tokens_of(piece: Passage, tokenizer: Tokenizer) -> int:
+    """What a piece costs as a document, its end included."""
     return sum(len(tokenizer.encode(words)) for _, words in piece.pages) + END_TOKENS
 
 
-def _pack(found: Sequence[Block], edge: int, tokenizer: Tokenizer) -> list[Passage]:
+def pack(found: Sequence[Block], edge: int, tokenizer: Tokenizer) -> list[Passage]:
     """Blocks in order, as many to a piece as fit; a block that fits no piece alone ends the piece before it."""
     pieces: list[Passage] = []
     start = 0
@@ -122,7 +130,7 @@ def _pack(found: Sequence[Block], edge: int, tokenizer: Tokenizer) -> list[Passa
             end += 1
         piece = _piece(found[start:end], edge)
         # Blocks of one page are tokenised together, which now and then takes a token more than apart.
-        while end > start + 1 and _tokens(piece, tokenizer) > edge:
+        while end > start + 1 and tokens_of(piece, tokenizer) > edge:
             end -= 1
             piece = _piece(found[start:end], edge)
         pieces.append(piece)

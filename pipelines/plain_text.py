@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
@@ -20,6 +21,16 @@ MARKUP = MARKDOWN | frozenset([".rst", ".adoc", ".org", ".tex"])
 PROSE = frozenset(("", ".txt", ".text", ".log"))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sort:
+    """What a text is: modality of the source, tasks of its short and long samples, and their capability."""
+
+    modality: str
+    task: str
+    long_task: str
+    capability: str
+
+
 def read_text(setting: Setting) -> Extracted:
     """Any UTF-8 text.
 
@@ -30,27 +41,35 @@ def read_text(setting: Setting) -> Extracted:
     item, recipe = setting.item, setting.recipe
     check_size(setting, recipe.curate.documents.text_bytes_max, "text_bytes_max", "text")
     words = decode_text(setting.path.read_bytes())
-    extension = PurePath(item.path).suffix.lower()
-    tokens = len(setting.tokenizer.encode(words))
-    if extension in MARKUP:
-        modality, task, long_task, capability = "document", "document.text", "document.long", "reading"
-    elif extension in PROSE and not words.startswith("#!"):
-        modality, task, long_task, capability = "text", "text.plain", "document.long", "reading"
-    else:
-        modality, task, long_task, capability = "text", "code.text", "code.long", "code"
+    path, tokens = PurePath(item.path), len(setting.tokenizer.encode(words))
+    sort = sort_of_text(path, words)
     scores = keep(words, tokens, recipe.curate.text_tokens_min)
-    split = blocks_of if extension in MARKDOWN else paragraphs
-    samples, drops = text_samples([(None, words)], setting, task, long_task, capability, scores, split)
+    samples, drops = text_samples([(None, words)], setting, sort.task, sort.long_task, sort.capability, scores, split_of(path))
     first = next((line.strip() for line in words.splitlines() if line.strip()), "")
     payload: dict[str, Any] = {"pages": [{"page": 1, "characters": len(words), "first_line": first[:200]}]}
     return Extracted(
-        modality=modality,
+        modality=sort.modality,
         samples=samples,
         store=PictureStore(),
         signature=Signature(kind="text", minhash=shingle_minhash(words), size=float(len(words))),
         annotation=("document", payload),
         drops=drops,
     )
+
+
+def sort_of_text(path: PurePath, words: str) -> Sort:
+    """Markup, prose or code, by the file's name; a script without an extension by its first line."""
+    extension = path.suffix.lower()
+    if extension in MARKUP:
+        return Sort(modality="document", task="document.text", long_task="document.long", capability="reading")
+    if extension in PROSE and not words.startswith("#!"):
+        return Sort(modality="text", task="text.plain", long_task="document.long", capability="reading")
+    return Sort(modality="text", task="code.text", long_task="code.long", capability="code")
+
+
+def split_of(path: PurePath) -> Split:
+    """Where a text of this name is cut."""
+    return blocks_of if path.suffix.lower() in MARKDOWN else paragraphs
 
 
 def check_size(setting: Setting, limit: int, name: str, modality: str) -> None:
@@ -86,12 +105,15 @@ def text_samples(
     capability: str,
     scores: dict[str, float],
     split: Split = paragraphs,
+    *,
+    longer: bool = True,
 ) -> tuple[list[Sample], list[Drop]]:
-    """A text as documents for every context bucket; pieces under the shortest allowed length are dropped."""
+    """A text as documents for every context bucket, or the smallest; pieces under the shortest allowed length are dropped."""
     item, recipe = setting.item, setting.recipe
-    pieces, refused = passages(pages, setting.tokenizer, recipe.buckets, split)
+    pieces, refused = passages(pages, setting.tokenizer, recipe.buckets, split, longer=longer)
     drops = [Drop(task=task, stage="bucket", reason="over_context", detail=detail) for detail in refused]
     samples = []
+    source_id = item.source_id
     for piece in pieces:
         name = task if piece.edge == recipe.buckets.context_32k else long_task
         tokens = len(setting.tokenizer.encode(piece.text))
@@ -100,7 +122,7 @@ def text_samples(
             detail = f"a piece{where} of {tokens} tokens is shorter than curate.text_tokens_min={recipe.curate.text_tokens_min}"
             drops.append(Drop(task=name, stage="filter", reason="too_short", detail=detail))
             continue
-        parts = tuple(text(words, Origin(source_id=item.source_id, page=page)) for page, words in piece.pages)
+        parts = tuple(text(words, Origin(source_id=source_id, page=page)) for page, words in piece.pages)
         samples.append(
             Sample(
                 task=name,
