@@ -7,11 +7,11 @@ OUT ?= out/demo
 CORPUS ?= examples/corpus
 RECIPE ?= laptop
 
-.PHONY: help setup demo test lint bench lock clean
+.PHONY: help setup demo test flink-test lint bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf " make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv with the locked packages (about 6.4 GB, 2-4 minutes)
 
@@ -29,6 +29,9 @@ demo: $(READY) ## the whole road on examples/corpus, and a report
 
 test: $(READY) ## all tests (needs no GPU, no network, no ffmpeg)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+flink-test: $(READY) ## same bytes on Flink as locally (needs Java, Maven)
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/pipelines/flink_curation.py $(CORPUS)
 
 lint: $(READY) ## ruff, mypy, import contracts
 	@$(BIN)/ruff check .

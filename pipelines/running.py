@@ -42,27 +42,30 @@ def run_pipeline(
         UsageError: Beam does not accept the options.
         LongreelError: the pipeline failed; the message is its last line.
     """
-    failure: list[BaseException] = []
+    ended = threading.Event()
 
-    def work() -> None:
+    def watch() -> None:
+        while not ended.wait(POLL_S):
+            while_running()
+
+    # The pipeline has the main thread, because the job servers of Flink and Spark set signal handlers.
+    watcher = threading.Thread(target=watch, daemon=True)
+    with _environment(PYTHONPATH=import_path()), quiet():
+        watcher.start()
         try:
             _run(items, folder, recipe, options)
-        except BaseException as error:
-            failure.append(error)
+        except LongreelError:
+            raise
+        except Exception as error:
+            raise LongreelError(f"curation failed: {_said(error)}; what is finished is kept, run it again") from error
+        finally:
+            ended.set()
+            watcher.join()
 
-    with _environment(PYTHONPATH=import_path()), quiet():
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        while thread.is_alive():
-            thread.join(POLL_S)
-            while_running()
-    if failure:
-        error = failure[0]
-        if isinstance(error, LongreelError):
-            raise error
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        words = lines[-1] if lines else type(error).__name__
-        raise LongreelError(f"curation failed: {words}; what is finished is kept, run it again") from error
+
+def _said(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 def _run(items: Sequence[tuple[str, Item]], folder: Path, recipe: Recipe, arguments: Sequence[str]) -> None:
