@@ -138,8 +138,8 @@ def scene_spans(shots: Sequence[tuple[float, float]], scene_max_s: float) -> lis
     spans = []
     for start, end in joined:
         pieces = max(1, -int(-(end - start) // scene_max_s))
-        edges = [round(start + (end - start) * piece / pieces, 3) for piece in range(pieces)] + [end]
-        spans += list(itertools.pairwise(edges))
+        inner = [round(start + (end - start) * piece / pieces, 3) for piece in range(1, pieces)]
+        spans += list(itertools.pairwise([start, *inner, end]))
     return spans
 
 
