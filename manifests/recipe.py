@@ -245,6 +245,9 @@ class CurateSpec:
         documents: how documents are read.
         quality: what is good enough.
         captions: how what nobody has described is captioned by a model; None: it is not.
+        item_memory_max: bytes of memory above which the process that reads an input is ended and the input quarantined.
+        keep_items: whether finished items stay in ``_work/items``, so that a further curation reads only what is new or
+            changed; the price is the media bytes once more (figure ``kept_bytes``).
     """
 
     video_forms: tuple[VideoForm, ...]
@@ -265,6 +268,8 @@ class CurateSpec:
     documents: DocumentSpec = field(default_factory=DocumentSpec)
     quality: QualitySpec = field(default_factory=QualitySpec)
     captions: CaptionSpec | None = None
+    item_memory_max: int = 4 * 2**30
+    keep_items: bool = True
 
     def __post_init__(self) -> None:
         _require(bool(self.video_forms), "video_forms is empty: give at least one")
@@ -281,6 +286,7 @@ class CurateSpec:
         _require(0 <= self.loss_limit <= 1, f"loss_limit={self.loss_limit} must be in [0, 1]")
         _require(self.item_time_limit_s > 0, f"item_time_limit_s={self.item_time_limit_s} must be above 0")
         _require(self.item_bytes_max > 0, f"item_bytes_max={self.item_bytes_max} must be above 0")
+        _require(self.item_memory_max >= 2**28, f"item_memory_max={self.item_memory_max} must be at least 256 MiB")
         _require(self.pasted_per_screen >= 0, f"pasted_per_screen={self.pasted_per_screen} must not be negative")
         _require(self.every_frame_max_s >= 0, f"every_frame_max_s={self.every_frame_max_s} must not be negative")
 

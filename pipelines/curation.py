@@ -2,7 +2,8 @@
 
 The order is what makes it safe to kill anywhere: the old record goes first, finished items are kept in ``_work``, every file
 appears whole, and the new record, which alone makes the corpus valid, is written last. A run over unchanged inputs, recipe
-and code finds its own record and returns without loading Beam.
+and code finds its own record and returns without loading Beam. Finished items stay when the step is valid, unless
+``curate.keep_items`` is off: a curation of more files then reads only those, and decides on all of them anew.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from manifests.files import read_json, remove_leftovers
 from manifests.fingerprint import canonical_json, value_id
 from manifests.progress import Progress, silent
 from manifests.recipe import Recipe
-from pipelines.finished import item_key, setting_id
+from pipelines.finished import item_key, read_finished, setting_id
 from pipelines.inputs import Inputs, find_inputs
 from pipelines.items import Item
 from pipelines.waiting import forget_failures
@@ -39,7 +40,8 @@ class CurateResult:
 
     Attributes:
         counts: inputs, attached, used, filtered, quarantined, samples, tasks, context_buckets, splits, media, media_bytes,
-            shards, bytes (of all files), input_bytes, and reused (items that an interrupted run had finished).
+            shards, bytes (of all files), input_bytes, reused (items that an earlier run had finished, whole or interrupted),
+            and kept_bytes (of the finished items that are kept for a further curation).
         unchanged: whether the corpus was already current.
         digest: one hash over all files of the step.
         seconds: wall time.
@@ -87,14 +89,15 @@ def curate(
         if record is not None and _unanswered(record):
             record = None
         unchanged = record is not None
+        keyed = [(item_key(item, setting), item) for item in found.items]
         if record is None:
-            keyed = [(item_key(item, setting), item) for item in found.items]
             record, reused = _curate(corpus, keyed, found.attached, recipe, fingerprint, beam_options, progress)
         elif not _identified(corpus, recipe):
             corpus.write_identity(recipe)
-        _clear_work(corpus, keep_answers=_unanswered(record))
+        wanted = {key for key, _ in keyed} if recipe.curate.keep_items else set()
+        kept_bytes = _clear_work(corpus, wanted, unanswered=_unanswered(record))
     result = CurateResult(
-        counts={**record.counts, "reused": reused},
+        counts={**record.counts, "reused": reused, "kept_bytes": kept_bytes},
         unchanged=unchanged,
         digest=record.digest,
         seconds=time.monotonic() - started,
@@ -226,13 +229,24 @@ def _unanswered(record: StepRecord) -> bool:
     return any(figures["again"] for figures in record.counts.get("model_work", {}).values())
 
 
-def _clear_work(corpus: Corpus, *, keep_answers: bool) -> None:
-    """A finished step needs no finished items; the lock stays, because somebody may be waiting for it."""
+def _clear_work(corpus: Corpus, wanted: set[str], *, unanswered: bool) -> int:
+    """Leaves only the finished items that are wanted; returns their bytes. The lock stays: somebody may be waiting for it.
+
+    Args:
+        unanswered: whether models owe answers: those they gave are kept, and the items that lack one are not.
+    """
     for name in WORK_FOLDERS:
-        if not (keep_answers and name == "answers"):
+        if not (name == "items" and wanted) and not (name == "answers" and unanswered):
             shutil.rmtree(corpus.work / name, ignore_errors=True)
     (corpus.work / "curated.json").unlink(missing_ok=True)
 
+    kept_bytes = 0
+    for path in (corpus.work / "items").glob("??/*"):
+        if path.name not in wanted or (unanswered and any(done.get("again") for done in read_finished(path).work.values())):
+            path.unlink()
+        else:
+            kept_bytes += path.stat().st_size
+    return kept_bytes
 
 def _check_loss(corpus: Corpus, record: StepRecord, recipe: Recipe) -> None:
     inputs, lost, limit = record.counts["inputs"], record.counts["quarantined"], recipe.curate.loss_limit

@@ -144,6 +144,7 @@ def item_recipe(recipe: Recipe) -> dict[str, Any]:
         "item_bytes_max": spec.item_bytes_max,
         "item_time_limit_s": spec.item_time_limit_s,
         "captions": None if spec.captions is None else spec.captions.words_depend_on,
+        "item_memory_max": spec.item_memory_max,
         "every_frame_max_s": spec.every_frame_max_s,
         "documents": spec.documents,
     }

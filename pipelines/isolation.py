@@ -1,8 +1,9 @@
 """Items are read in processes of their own: a decoder that crashes or hangs costs one item, never the run.
 
-A reader process is kept for many items (starting one costs a second of imports), killed when an item exceeds its time, and
-replaced when it died. An item whose reader dies is tried once more, because the machine may be to blame; then it is
-quarantined. Readers live in a session of their own: an interrupt from the keyboard ends the run, not the item.
+A reader process is kept for many items (starting one costs a second of imports), killed when an item exceeds its time or its
+memory, and replaced when it died. An item whose reader dies or grows too large is tried once more in a new process, because the
+machine or the items before it may be to blame; then it is quarantined. A reader that has kept much memory is replaced before
+the next item. Readers live in a session of their own: an interrupt from the keyboard ends the run, not the item.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from pipelines.items import Quarantined
 from pipelines.reading import Reading
 
 START_LIMIT_S = 300.0
+WATCH_S = 0.05
+"""Between two looks at a reader's memory; in that time a process of this machine touches a few hundred MB at most."""
 ATTEMPTS = 2
 
 
@@ -42,6 +45,10 @@ class _DiedError(Exception):
 
 
 class _LateError(Exception):
+    pass
+
+
+class _LargeError(Exception):
     pass
 
 
@@ -75,7 +82,7 @@ class _Reader:
                 self.words += line
                 del self.words[:-4096]
 
-    def _ask(self, line: str, limit_s: float) -> None:
+    def _ask(self, line: str, limit_s: float, memory_max: int | None = None) -> None:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:
@@ -86,19 +93,23 @@ class _Reader:
         deadline = time.monotonic() + limit_s
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
-            if not selector.select(timeout=max(0.0, deadline - time.monotonic())):
-                raise _LateError
+            while not selector.select(timeout=WATCH_S):
+                if time.monotonic() > deadline:
+                    raise _LateError
+                if memory_max is not None and resident_bytes(self.process.pid) > memory_max:
+                    raise _LargeError
         if not self.process.stdout.readline():
             raise _DiedError
 
-    def read(self, reading: Reading, limit_s: float) -> None:
+    def read(self, reading: Reading, limit_s: float, memory_max: int) -> None:
         """Has one item read.
 
         Raises:
             _LateError: it took longer than ``limit_s`` seconds.
+            _LargeError: the process took more than ``memory_max`` bytes.
             _DiedError: the process ended.
         """
-        self._ask(json.dumps(reading.to_json()), limit_s)
+        self._ask(json.dumps(reading.to_json()), limit_s, memory_max)
 
     def kill(self) -> int:
         """Ends the process now; returns its exit status."""
@@ -121,6 +132,7 @@ class Readers:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe_json = canonical_json(recipe)
         self.limit_s = recipe.curate.item_time_limit_s
+        self.memory_max = recipe.curate.item_memory_max
         self.idle: list[_Reader] = []
         self.lock = threading.Lock()
 
@@ -128,16 +140,22 @@ class Readers:
         """Has one item read; afterwards it is finished or waits for models, whatever it was."""
         for attempt in range(1, ATTEMPTS + 1):
             with self.lock:
-                reader = self.idle.pop() if self.idle else None
+                reader = self.idle.pop() if self.idle and attempt == 1 else None
             if reader is None:
                 reader = _Reader(self.recipe_json)
             try:
-                reader.read(reading, self.limit_s)
+                reader.read(reading, self.limit_s, self.memory_max)
             except _LateError:
                 reader.kill()
                 detail = f"not read within curate.item_time_limit_s={self.limit_s:g} s"
                 write_outcome(reading.finished, quarantined(reading.item, Quarantined("limit", "time_limit", detail)))
                 return
+            except _LargeError:
+                reader.kill()
+                if attempt == ATTEMPTS:
+                    detail = f"its reader took more than curate.item_memory_max={self.memory_max:,} bytes of memory"
+                    write_outcome(reading.finished, quarantined(reading.item, Quarantined("limit", "memory_limit", detail)))
+                    return
             except _DiedError:
                 status = reader.kill()
                 if attempt == ATTEMPTS:
@@ -145,6 +163,9 @@ class Readers:
                     write_outcome(reading.finished, quarantined(reading.item, Quarantined("decode", "reader_crash", detail)))
                     return
             else:
+                if resident_bytes(reader.process.pid) > self.memory_max // 2:
+                    reader.kill()
+                    return
                 with self.lock:
                     self.idle.append(reader)
                 return
@@ -155,6 +176,15 @@ class Readers:
             readers, self.idle = self.idle, []
         for reader in readers:
             reader.kill()
+
+
+def resident_bytes(process: int) -> int:
+    """Memory that a process holds, without its children; 0 where the system does not say (it has no ``/proc``)."""
+    try:
+        pages = Path(f"/proc/{process}/statm").read_bytes().split()[1]
+    except (OSError, IndexError):
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _status_words(status: int) -> str:

@@ -50,6 +50,26 @@ def test_a_hanging_reader_is_given_up_and_replaced(item: Item, tmp_path: Path, r
     readers.close()
 
 
+def test_a_reader_that_grows_too_large_costs_its_item(
+    item: Item, tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grow = (
+        "import sys, time\n"
+        "sys.stdin.readline(); print('ready', flush=True)\n"
+        "sys.stdin.readline(); held = b'x' * (300 * 2**20); time.sleep(60)"
+    )
+    real = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **options: real([sys.executable, "-c", grow], **options))
+    limited = replace(recipe, curate=replace(recipe.curate, item_memory_max=256 * 2**20))
+    begun = time.monotonic()
+    Readers(limited).read(reading(item, tmp_path, "large"))
+    assert time.monotonic() - begun < 30
+    large = read_finished(finished_path(tmp_path, "large"))
+    assert large.quarantine is not None
+    assert (large.quarantine["stage"], large.quarantine["reason"]) == ("limit", "memory_limit")
+    assert "268,435,456" in large.quarantine["detail"]
+
+
 def test_a_reader_that_dies_once_is_not_the_item_s_fault(item: Item, tmp_path: Path, recipe: Recipe) -> None:
     readers = Readers(recipe)
     readers.read(reading(item, tmp_path, "first"))
