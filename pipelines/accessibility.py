@@ -8,7 +8,8 @@ Read is the flat list of Chrome's DevTools protocol (``Accessibility.getFullAXTr
 - ``union_bound`` or ``bound``: ``[x, y, width, height]`` (WebArena); a list under the first names is read alike.
 
 Boxes are CSS pixels of the window. The tree's object may say how they meet the picture: ``viewport`` {x, y, width, height} is
-the part of the page that the picture shows, x and y being how far it is scrolled; without it the picture is the window.
+the part of the page that the picture shows, x and y being how far it is scrolled; without it the picture is the window, and a
+tree whose root is clearly wider or narrower is refused: its boxes would all lie in the wrong place.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pipelines.screens import STATES, Box, Node
 from pipelines.sidecars import number
 
 NODES_MAX = 50_000
+WIDTH_TOLERANCE = 0.05
 BOX_KEYS = ("boundingBox", "box", "bounds", "rect", "union_bound", "bound")
 
 ROLES = {
@@ -110,6 +112,7 @@ def _walk(value: dict[str, Any]) -> Iterator[tuple[dict[str, Any], bool]]:
 def _viewport(value: dict[str, Any], picture: tuple[int, int], name: str) -> tuple[float, float, float]:
     viewport = value.get("viewport")
     if viewport is None:
+        check_root(_box(next((node for node, _ in _walk(value)), {})), picture, f"{name} names no viewport, and")
         return 0.0, 0.0, 1.0
     told = viewport if isinstance(viewport, dict) else {}
     width, height = number(told.get("width")), number(told.get("height"))
@@ -120,6 +123,17 @@ def _viewport(value: dict[str, Any], picture: tuple[int, int], name: str) -> tup
         detail = f"{name} has a viewport of {width:g}x{height:g}, the picture of {picture[0]}x{picture[1]} px has another shape"
         raise Quarantined("check", "size_mismatch", detail, "gui")
     return number(told.get("x")) or 0.0, number(told.get("y")) or 0.0, scale
+
+
+def check_root(box: Box | None, picture: tuple[int, int], name: str) -> None:
+    """Refuses a tree whose root, where it has a box, is not about as wide as the picture; scroll bars are allowed for.
+
+    Raises:
+        Quarantined: ``size_mismatch``.
+    """
+    if box is not None and abs(box[2] - box[0] - picture[0]) > WIDTH_TOLERANCE * picture[0]:
+        detail = f"{name} its root is {box[2] - box[0]:g} wide, the picture {picture[0]} px"
+        raise Quarantined("check", "size_mismatch", detail, "gui")
 
 
 def _box(node: dict[str, Any]) -> Box | None:

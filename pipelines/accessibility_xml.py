@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
+from pipelines.accessibility import check_root
 from pipelines.items import Quarantined
 from pipelines.rico import CHECKED_ROLES, android_role
 from pipelines.screens import Box, Node
@@ -32,11 +33,11 @@ ROLES = {
 }  # fmt: skip
 
 
-def xml_nodes(data: bytes, name: str) -> list[Node]:
+def xml_nodes(data: bytes, picture: tuple[int, int], name: str) -> list[Node]:
     """The nodes of a dump that are elements, parents first.
 
     Raises:
-        Quarantined: it is no XML, holds a document type, is too large or is neither kind of dump.
+        Quarantined: it is no XML, holds a document type, is too large, is neither kind of dump, or is of another screen size.
     """
     if len(data) > BYTES_MAX:
         raise Quarantined("limit", "too_large", f"{name}: {len(data):,} bytes are more than {BYTES_MAX:,}", "gui")
@@ -47,6 +48,8 @@ def xml_nodes(data: bytes, name: str) -> list[Node]:
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise Quarantined("check", "bad_sidecar", f"{name}: {error}", "gui") from error
     android = root.tag == "hierarchy"
+    if android and len(root):
+        check_root(_bounds(root[0].attrib.get("bounds", "")), picture, f"{name}:")
     nodes = []
     for place, (element, shown) in enumerate(_walk(root)):
         if place >= NODES_MAX:
@@ -79,14 +82,17 @@ def _android(told: dict[str, str], shown: bool) -> Node | None:
         states.append("checked" if told["checked"] == "true" else "not checked")
     if told.get("enabled") in ("true", "false") and role not in ("text", "image"):
         states.append("not disabled" if told["enabled"] == "true" else "disabled")
-    found = _BOUNDS.fullmatch(told.get("bounds", ""))
-    box: Box | None = None
-    if found:
-        x0, y0, x1, y1 = (float(side) for side in found.groups())
-        box = (x0, y0, x1, y1)
     words = told.get("text", "").strip() or told.get("content-desc", "")
     visible = shown and told.get("visible-to-user", "true") == "true"
-    return Node(role=role, text=words, box=box, visible=visible, states=tuple(states))
+    return Node(role=role, text=words, box=_bounds(told.get("bounds", "")), visible=visible, states=tuple(states))
+
+
+def _bounds(words: str) -> Box | None:
+    found = _BOUNDS.fullmatch(words)
+    if found is None:
+        return None
+    x0, y0, x1, y1 = (float(side) for side in found.groups())
+    return (x0, y0, x1, y1)
 
 
 def _desktop(element: ElementTree.Element, told: dict[str, str], shown: bool) -> Node | None:

@@ -11,9 +11,10 @@ inside the input, and never through a link:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,11 +86,10 @@ def _read(path: Path) -> str:
 
 
 def _document(root: Path, path: Path, found: References) -> None:
-    words = _read(path)
     extension = path.suffix.lower()
     folders = [path.parent] if extension in MARKDOWN else [path.parent, path.parent / "images"]
     shown: dict[str, Path] = {}
-    for pieces in _documents(words, extension):
+    for pieces in _documents(path):
         for link in (piece.picture for piece in pieces if piece.picture):
             if link not in shown and (there := _picture(root, folders, link)) is not None:
                 shown[link] = there
@@ -97,16 +97,22 @@ def _document(root: Path, path: Path, found: References) -> None:
         found.shows[path] = [(ROLE + link, there) for link, there in sorted(shown.items())]
 
 
-def _documents(words: str, extension: str) -> list[list[Piece]]:
+def _documents(path: Path) -> Iterator[list[Piece]]:
+    """The documents of a file; what cannot be read gives none here, and its reader says why."""
+    extension = path.suffix.lower()
     if extension in MARKDOWN:
-        return [markdown_pieces(words)] if "](" in words or "<img" in words.lower() else []
-    documents = []
-    for entry in words.split("\n") if extension == ".jsonl" else [words]:
-        try:
-            documents.append(json_pieces(json.loads(entry)))
-        except (ValueError, RecursionError):
-            continue
-    return documents
+        words = _read(path)
+        if "](" in words or "<img" in words.lower():
+            yield markdown_pieces(words)
+        return
+    try:
+        # A .jsonl may be larger than memory; its lines are not.
+        with path.open(encoding="utf-8-sig", errors="replace") as stream:
+            for entry in stream if extension == ".jsonl" else [_read(path)]:
+                with contextlib.suppress(ValueError, RecursionError):
+                    yield json_pieces(json.loads(entry))
+    except OSError:
+        return
 
 
 def _picture(root: Path, folders: Sequence[Path], link: str) -> Path | None:

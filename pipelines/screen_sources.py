@@ -101,7 +101,7 @@ def _elements(item: Item, picture: tuple[int, int]) -> Description:
     if dump is not None:
         if dump.bytes > BYTES_MAX:
             raise Quarantined("limit", "too_large", f"{dump.source}: {dump.bytes:,} bytes are more than {BYTES_MAX:,}", "gui")
-        return _settled("xml", xml_nodes(Path(dump.path).read_bytes(), dump.source), picture, dump, "")
+        return _settled("xml", xml_nodes(Path(dump.path).read_bytes(), picture, dump.source), picture, dump, "")
     return Description(form="screens", screen=Screen(width=picture[0], height=picture[1], elements=()))
 
 

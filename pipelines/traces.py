@@ -157,20 +157,20 @@ def _conversation(goal: str, steps: list[_Step], licence: str) -> Sample:
 
 
 def _next_actions(goal: str, steps: list[_Step], licence: str) -> list[Sample]:
-    """Each step after the first alone, up to the first whose history cannot be told in words."""
+    """Each step alone, up to the first whose history cannot be told in words."""
     samples = []
     history: list[str] = []
-    for step, before in zip(steps[1:], steps, strict=False):
-        told = before.told()
-        if told is None:
-            break
-        history.append(told)
-        question = ASK_NEXT.format(goal=goal, done=" ".join(history))
+    for step in steps:
+        question = ASK_NEXT.format(goal=goal, done=" ".join(history) or "nothing.")
         messages = (
             Message(role="user", parts=(step.shown, text(question))),
             Message(role="assistant", parts=(_said(step),)),
         )
         samples.append(Sample(task="gui.next_action", capabilities=("agent", "operation"), messages=messages, licence=licence))
+        told = step.told()
+        if told is None:
+            break
+        history.append(told)
     return samples
 
 

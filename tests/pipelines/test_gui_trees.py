@@ -239,6 +239,8 @@ def test_dumps_in_xml(read: Callable[..., Outcome]) -> None:
             None,
         ),
         (".json", b'{"role": "button", "name": "x", "children": [], "viewport": 3}', "bad_sidecar"),
+        (".json", b'{"role": "WebArea", "box": [0, 0, 180, 320], "children": []}', "size_mismatch"),
+        (".xml", b'<hierarchy><node class="android.widget.Button" bounds="[0,0][1080,1920]"/></hierarchy>', "size_mismatch"),
     ],
 )
 def test_a_tree_that_is_broken_or_empty_says_so(

@@ -90,9 +90,10 @@ def test_operations_and_next_actions_tell_the_recorded_steps(examples: Path, tmp
         (asked, 'The button "Submit" was clicked.'),
     ]
     next_actions = answers(outcome, "gui.next_action")
-    assert [json.loads(answer)["action"] for _, answer in next_actions] == ["click", "done"]
-    assert '"Mariana" was selected in the combobox "Natividad".' in next_actions[0][0]
-    assert "Submit" not in next_actions[0][0].partition("Done so far")[2]
+    assert [json.loads(answer)["action"] for _, answer in next_actions] == ["select", "click", "done"]
+    history = [question.partition("Done so far: ")[2].partition("\n")[0] for question, _ in next_actions]
+    selected = '"Mariana" was selected in the combobox "Natividad".'
+    assert history == ["nothing.", selected, f'{selected} The button "Submit" was clicked.']
     shown = [row for row in outcome.samples if row["task"] == "gui.operation"]
     assert all([part["kind"] for part in row["messages"][0]["parts"]] == ["image", "image", "text"] for row in shown)
 
