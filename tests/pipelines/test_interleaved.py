@@ -117,8 +117,8 @@ def test_obelics_and_mmc4_say_the_same(value: dict[str, Any], folder: Path, reci
 
 
 def test_a_long_document_is_cut_for_each_context(folder: Path, examples: Path, recipe: Recipe) -> None:
-    words = (examples / "documents" / "developers-reference-beyond-pkging.txt").read_text()
-    half = words.index("\n\n", len(words) // 2)
+    words = (examples / "documents" / "click-options.md").read_text()
+    half = words.index("\n## ", len(words) // 2)
     (folder / "long.md").write_text(words[:half] + "\n\n![A](figures/a%20cup.jpg)\n\n" + words[half:])
     outcome = outcomes(folder, recipe)["long.md"]
     edges = {"32k": recipe.buckets.context_32k, "64k": recipe.buckets.context_64k, "256k": recipe.buckets.context_256k}
