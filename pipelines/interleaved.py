@@ -95,13 +95,19 @@ def read_interleaved(setting: Setting) -> Extracted:
         blocks = list(_blocks(pieces, line, pictures, drops, setting))
         samples += _samples(blocks, line, scores, setting, drops)
     whole = "\n".join(everything)
+    several = PurePath(setting.item.path).suffix.lower() == ".jsonl"
     media = tuple(sorted({visual.media_id for sample in samples for visual in sample.visuals}))
     return Extracted(
         modality="image" if media else "document",
         samples=samples,
         store=store,
         signature=Signature(
-            kind="text", minhash=shingle_minhash(whole), size=float(len(whole)), described=True, pictures=media
+            # Of a file of many documents only equal ones are duplicates, one by one: near-copies of the file must not go whole.
+            kind="exact" if several else "text",
+            minhash=() if several else shingle_minhash(whole),
+            size=float(len(whole)),
+            described=True,
+            pictures=media,
         ),
         drops=drops,
     )

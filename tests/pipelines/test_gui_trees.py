@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
 
+from pipelines.accessibility import accessibility_nodes
 from pipelines.extraction import Outcome
+from pipelines.screens import settle
 
 
 def picture(width: int, height: int, *boxes: tuple[int, int, int, int]) -> bytes:
@@ -196,6 +199,27 @@ def test_a_playwright_snapshot(read: Callable[..., Outcome]) -> None:
     outcome = read("page.png", picture(100, 120), {".json": json.dumps(tree).encode()})
     assert elements(outcome) == [("tab", "Home", [10, 10, 60, 30]), ("link", "More", [10, 50, 60, 70])]
     assert list(left_out(outcome)) == ["invisible"]
+
+
+def test_every_example_screen_is_the_same_as_an_accessibility_tree(examples: Path) -> None:
+    """Its elements as a snapshot in CSS pixels of a scrolled page, at two picture pixels each, read back."""
+    names = sorted((examples / "gui").glob("*.gui.json"))
+    for path in names:
+        sidecar = json.loads(path.read_text())
+        size = (sidecar["width"], sidecar["height"])
+        children = []
+        for element in sidecar["elements"]:
+            x0, y0, x1, y1 = (side / 2 for side in element["box"])
+            box = {"x": x0, "y": y0 + 500, "width": x1 - x0, "height": y1 - y0}
+            role = "img" if element["role"] == "shape" else element["role"]
+            children.append({"role": role, "name": element["text"], "boundingBox": box})
+        viewport = {"x": 0, "y": 500, "width": size[0] / 2, "height": size[1] / 2}
+        nodes = accessibility_nodes({"role": "WebArea", "viewport": viewport, "children": children}, size, path.name)
+        screen, left_out = settle(nodes, size)
+        told = [(element.text, element.box) for element in screen.elements]
+        wanted = [(" ".join(element["text"].split()), tuple(element["box"])) for element in sidecar["elements"]]
+        assert (told, left_out) == (wanted, {}), path.name
+    assert len(names) == 55
 
 
 UIAUTOMATOR = """<?xml version='1.0' encoding='UTF-8' standalone='yes' ?>
