@@ -35,6 +35,8 @@ DETECTION_SIDE_MAX = 1_280
 GUTTER = 0.3
 """Of a line's height: the least width of a gutter. Found boxes are a little larger than their text."""
 FILLED = 0.6
+LONG = 8.0
+"""Of a line's height: the width of a line that may be running text, about fifteen letters."""
 ALIGNED = 0.6
 HEADING_GAP = 0.4
 COLUMN_LINES_MIN = 3
@@ -235,12 +237,13 @@ def _columns(lines: Sequence[Line]) -> list[list[Line]] | None:
     columns = [[line for line in lines if left <= line.box[0] <= right] for left, right in spans]
     if min(len(column) for column in columns) < COLUMN_LINES_MIN:
         return None
-    # Running text fills its column, cells of a table do not; but those stand beside each other, line by line.
+    # Running text fills its column with long lines, cells of a table do not; but those stand beside each other, line by line.
     fills = [
         statistics.median((line.box[2] - line.box[0]) / (right - left) for line in column)
         for column, (left, right) in zip(columns, spans, strict=True)
     ]
-    if min(fills) < FILLED and max(_aligned(*pair) for pair in itertools.pairwise(columns)) > ALIGNED:
+    long = min(statistics.median((line.box[2] - line.box[0]) / line.height for line in column) for column in columns)
+    if (min(fills) < FILLED or long < LONG) and max(_aligned(*pair) for pair in itertools.pairwise(columns)) > ALIGNED:
         return None
     return columns
 

@@ -25,7 +25,7 @@ from pipelines.extraction import Drop, Extracted, Setting
 from pipelines.items import Filtered, Quarantined
 from pipelines.model_work import Answer, Request, Waiting
 from pipelines.ocr import SIDE_MAX, Recognised, read_lines, request
-from pipelines.pdf_tables import pages_with_rules, read_tables
+from pipelines.pdf_tables import pages_with_grids, read_tables
 from pipelines.pictures import PictureStore, encode_jpeg, stored_size
 from pipelines.plain_text import check_size, text_samples
 from pipelines.sidecars import clean
@@ -177,10 +177,8 @@ def _page_text(document: pdfium.PdfDocument, index: int) -> str:
 
 def _look_for_tables(document: pdfium.PdfDocument, setting: Setting, store: PictureStore, seen: _Seen) -> None:
     limit = setting.recipe.curate.documents.tables_max
-    numbers = pages_with_rules(document, [number for number, words in enumerate(seen.texts, start=1) if words]) if limit else []
-    tables, seen.problems = read_tables(
-        setting.path, numbers, {number: document.get_page_size(number - 1) for number in numbers}
-    )
+    numbers = pages_with_grids(document, [number for number, words in enumerate(seen.texts, start=1) if words]) if limit else []
+    tables, seen.problems = read_tables(document, setting.path, numbers)
     for index, table in enumerate(tables[:limit]):
         assert table.page is not None
         assert table.box is not None
