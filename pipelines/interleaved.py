@@ -104,7 +104,7 @@ def read_interleaved(setting: Setting) -> Extracted:
         signature=Signature(
             # Of a file of many documents only equal ones are duplicates, one by one: near-copies of the file must not go whole.
             kind="exact" if several else "text",
-            minhash=() if several else shingle_minhash(whole),
+            minhash=b"" if several else shingle_minhash(whole),
             size=float(len(whole)),
             described=True,
             pictures=media,
