@@ -82,14 +82,15 @@ def code_fingerprint(*packages: str) -> str:
                 digest.update(source.read_bytes())
     for library in (
         "av",
-        "imagehash",
         "lxml",
         "numpy",
         "onnxruntime",
         "opencv-python-headless",
         "openpyxl",
         "pdfplumber",
+        "open_clip_torch",
         "pillow",
+        "py3langid",
         "pyarrow",
         "pypdfium2",
         "python-docx",

@@ -130,10 +130,10 @@ class QualitySpec:
         benchmarks: files and folders of evaluation data; what nearly copies them is dropped (`pipelines.decontamination`).
     """
 
-    sharpness_min: float = 1.0
+    sharpness_min: float = 3.0
     black_share_max: float = 0.9
     frozen_share_max: float = 1.0
-    letterbox_share_max: float = 0.6
+    letterbox_share_max: float = 0.75
     languages: tuple[str, ...] = ()
     language_certainty_min: float = 0.9
     text_rules: tuple[str, ...] = ("repetition", "symbols", "no_words", "filler")

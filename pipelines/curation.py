@@ -126,6 +126,7 @@ def _fingerprint(found: Inputs, recipe: Recipe, setting: str) -> str:
             "attached": found.attached,
             "near_text_similarity": spec.near_text_similarity,
             "near_image_bits": spec.near_image_bits,
+            "semantic_similarity": spec.quality.semantic_similarity,
             "heldout_share": spec.heldout_share,
             "excluded_licences": spec.excluded_licences,
             "shard_bytes": spec.shard_bytes,
@@ -239,7 +240,6 @@ def _clear_work(corpus: Corpus, wanted: set[str], *, unanswered: bool) -> int:
         if not (name == "items" and wanted) and not (name == "answers" and unanswered):
             shutil.rmtree(corpus.work / name, ignore_errors=True)
     (corpus.work / "curated.json").unlink(missing_ok=True)
-
     kept_bytes = 0
     for path in (corpus.work / "items").glob("??/*"):
         if path.name not in wanted or (unanswered and any(done.get("again") for done in read_finished(path).work.values())):
@@ -247,6 +247,7 @@ def _clear_work(corpus: Corpus, wanted: set[str], *, unanswered: bool) -> int:
         else:
             kept_bytes += path.stat().st_size
     return kept_bytes
+
 
 def _check_loss(corpus: Corpus, record: StepRecord, recipe: Recipe) -> None:
     inputs, lost, limit = record.counts["inputs"], record.counts["quarantined"], recipe.curate.loss_limit

@@ -39,6 +39,7 @@ from pipelines.items import Quarantined
 from pipelines.looking import Looking, plan
 from pipelines.pictures import PictureStore, encode_jpeg, look, sharpness, stored_size
 from pipelines.probe import UNKNOWN, Packets, Probe, Survey, missing, pictures_of, survey
+from pipelines.quality import bars, bars_share
 from pipelines.subtitles import Line, Track
 
 SMALL_WIDTH = 160
@@ -51,7 +52,9 @@ DECODER_THREADS = 2
 WAITING_MAX = 8
 
 cv2.setNumThreads(1)
-av.logging.set_level(av.logging.PANIC)
+# None, not PANIC: any level installs a callback that takes the GIL, and a decoder that is closed while its threads still have
+# something to say then waits for them, and they for it.
+av.logging.set_level(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,11 +192,15 @@ def _presented(
     back_max = max(BACK_MAX_S, 16 * packets.span_s / max(1, len(known)))
     first: int | None = None
     last: int | None = None
+    own: int | None = None
     for count, frame in enumerate(_decoded(path, looking)):
         pts = frame.pts if not in_order else known[count] if count < len(known) else None
         if pts is None:
             watcher.untimed += 1
             continue
+        if in_order and frame.pts is not None:
+            watcher.backward += own is not None and frame.pts <= own
+            own = frame.pts
         if last is not None and pts <= last:
             back = float((last - pts) * packets.base)
             if back > back_max:
@@ -274,6 +281,7 @@ class _Watcher:
         self.sharpness: list[float] = []
         self.untimed = self.backward = self.damaged = 0
         self.black = self.frozen = self.damaged_points = 0
+        self.bars: tuple[float, ...] | None = None
         self.grey: NDArray[np.uint8] | None = None
 
     def see(self, time: Fraction, frame: av.VideoFrame) -> None:
@@ -341,7 +349,11 @@ class _Watcher:
 
     def _judge(self, grey: NDArray[np.uint8], points: int) -> None:
         self.sharpness.append(sharpness(grey))
-        self.black += points * (float(grey.mean()) < BLACK_LUMA and float(grey.std()) < BLACK_LUMA / 2)
+        black = float(grey.mean()) < BLACK_LUMA and float(grey.std()) < BLACK_LUMA / 2
+        self.black += points * black
+        if not black:
+            # A bar of the film is one of every frame: a dark sky is not.
+            self.bars = tuple(map(min, self.bars, bars(grey))) if self.bars is not None else bars(grey)
         still = self.grey is not None and float(np.abs(grey.astype(np.int16) - self.grey).mean()) < FROZEN_DIFFERENCE
         self.frozen += points if still else points - 1
         self.grey = grey
@@ -373,6 +385,7 @@ class _Watcher:
             "sharpness": round(statistics.median(self.sharpness), 4),
             "black_share": round(self.black / count, 4),
             "frozen_share": round(self.frozen / count, 4),
+            "letterbox_share": bars_share(self.bars or (0.0,) * 4),
             "shots_per_minute": round(60 * (len(film.cuts) + 1) / film.duration_s, 4),
         }
         self._settle()

@@ -27,6 +27,7 @@ from pipelines.duplicates import Signature
 from pipelines.items import Filtered, Item, Quarantined
 from pipelines.model_work import ROUNDS, Answer, Waiting
 from pipelines.pictures import PictureStore
+from pipelines.sifting import sift, sifted_before, sifting_identity
 from pipelines.sniffing import SNIFFED_BYTES, kind_of
 from pipelines.trees import ROLE as TREE
 
@@ -143,10 +144,11 @@ def item_recipe(recipe: Recipe) -> dict[str, Any]:
         "pasted_per_screen": spec.pasted_per_screen,
         "item_bytes_max": spec.item_bytes_max,
         "item_time_limit_s": spec.item_time_limit_s,
-        "captions": None if spec.captions is None else spec.captions.words_depend_on,
         "item_memory_max": spec.item_memory_max,
+        "captions": None if spec.captions is None else spec.captions.words_depend_on,
         "every_frame_max_s": spec.every_frame_max_s,
         "documents": spec.documents,
+        "quality": sifting_identity(spec.quality),
     }
 
 
@@ -174,7 +176,9 @@ def _extract(item: Item, recipe: Recipe, answered: Answered | None) -> Outcome |
         setting = Setting(item=item, recipe=recipe, tokenizer=load_tokenizer(recipe.tokenizer))
         if answered is not None:
             setting = replace(setting, turn=answered.turn, state=answered.state, store=answered.store, answers=answered.answers)
-        extracted = _read(kind, setting)
+        extracted = sifted_before(setting.state) or _read(kind, setting)
+        if isinstance(extracted, Extracted):
+            extracted = sift(extracted, setting)
         if isinstance(extracted, Waiting):
             if setting.turn >= ROUNDS:
                 raise Quarantined("extract", "error", f"its reader asked models more than {ROUNDS} times")

@@ -1,9 +1,11 @@
 """Whether two videos are the same film: their looks laid over each other at the best shift.
 
 Looks are a second apart, and a cut need not fall on the same second of both, so a look may match one a step away; and once the
-films lie over each other a look may be `ALIGNED_BITS` further off than two pictures that come alone. Near when 80 % of both
-match: a re-encoded, rescaled or slightly trimmed copy is caught, a shared title card is not a copy. When that holds for the
-shorter one only, it is an excerpt of the other.
+films lie over each other a look may be `ALIGNED_BITS` further off than two pictures that come alone. Near when 65 % of both
+match and are on average within five sixths of the bits allowed: a re-encoded, rescaled or slightly trimmed copy is caught, a
+shared title card is not a copy, and neither is another minute of the same recording, whose looks are close but not that close.
+65 and not 80 %, because another frame rate shows fast motion a moment earlier: that look differs, the others hardly at all.
+When 80 % of the shorter one match and no more is known, it is an excerpt: both are kept, on one side of the split.
 
 A cropped copy matches in no whole look. Up to `KEY_LOOKS` looks of every film therefore carry the hashes of their windows
 (`pipelines.looks`); those of one window are laid over the whole looks of the other film. An excerpt that is cropped as well is
@@ -25,7 +27,10 @@ from PIL import Image
 from pipelines.looks import HASH_BITS, WINDOWS, look
 from pipelines.pictures import PictureStore
 
-FRAMES_MATCHING = 0.8
+FRAMES_MATCHING = 0.65
+EXCERPT_MATCHING = 0.8
+CLOSE_SHARE = 5 / 6
+CROPPED_CLOSE_SHARE = 1.0
 FRAMES_MIN = 3
 ALIGNED_BITS = 4
 KEY_LOOKS = 16
@@ -104,21 +109,60 @@ def same_film(one: Film, other: Film, bits: int) -> Relation | None:
     return near or found or next((relation for relation in cropped if relation is not None), None)
 
 
-def _whole(short: Film, long: Film, bits: int) -> Relation | None:
-    best = None
-    needed = max(2, min(FRAMES_MIN, len(np.unique(short.hashes))))
-    for shift in _shifts(short.times, short.hashes, long, bits):
-        distances = _nearest(short.times + shift, short.hashes, long)
-        matching = distances <= bits + ALIGNED_BITS
-        if matching.sum() >= FRAMES_MATCHING * len(matching) and len(np.unique(short.hashes[matching])) >= needed:
-            rank = (int(matching.sum()), -float(distances[matching].mean()), shift)
-            best = rank if best is None or rank[:2] > best[:2] else best
-    if best is None:
+@dataclass(frozen=True, order=True)
+class _Match:
+    """What lies over what at one shift; the greater is the better.
+
+    Attributes:
+        near: whether one is a copy of the other; else it is an excerpt of it.
+        count: looks that match, of ``looks`` that could.
+        closeness: minus the mean distance of those, in bits.
+    """
+
+    near: bool
+    count: int
+    closeness: float
+    looks: int
+    shift: float
+
+    @property
+    def relation(self) -> Relation:
+        frames = f"{self.count} of {self.looks} frames match at a shift of {abs(self.shift):g} s"
+        detail = f"{frames}, on average {-self.closeness:.1f} of {HASH_BITS} bits apart"
+        return ("near_duplicate" if self.near else "excerpt"), detail
+
+
+def _match(
+    hashes: NDArray[np.uint64], distances: NDArray[np.int64], longer: float, needed: int, bits: int, close: float, shift: float
+) -> _Match | None:
+    """What the distances of looks say.
+
+    Args:
+        hashes, distances: of the looks that could match.
+        longer: how many times as many looks the longer film has.
+        needed: different looks that must match.
+        close: mean distance of a copy's looks, at most.
+    """
+    matching = distances <= bits + ALIGNED_BITS
+    count = int(matching.sum())
+    if not count or len(np.unique(hashes[matching])) < needed:
         return None
-    count, mean, shift = best
-    frames = f"{count} of {len(short.times)} frames match at a shift of {abs(shift):g} s"
-    detail = f"{frames}, on average {-mean:.1f} of {HASH_BITS} bits apart"
-    return ("near_duplicate" if count >= FRAMES_MATCHING * len(long.times) else "excerpt"), detail
+    share, mean = count / len(distances), float(distances[matching].mean())
+    near = share >= FRAMES_MATCHING * longer and mean <= close
+    if not near and share < EXCERPT_MATCHING:
+        return None
+    return _Match(near=near, count=count, closeness=-mean, looks=len(distances), shift=shift)
+
+
+def _whole(short: Film, long: Film, bits: int) -> Relation | None:
+    needed = max(2, min(FRAMES_MIN, len(np.unique(short.hashes))))
+    longer = len(long.times) / len(short.times)
+    found = [
+        _match(short.hashes, _nearest(short.times + shift, short.hashes, long), longer, needed, bits, CLOSE_SHARE * bits, shift)
+        for shift in _shifts(short.times, short.hashes, long, bits)
+    ]
+    best = max((match for match in found if match is not None), default=None)
+    return None if best is None else best.relation
 
 
 def _cropped(original: Film, copy: Film, bits: int) -> Relation | None:
@@ -126,33 +170,22 @@ def _cropped(original: Film, copy: Film, bits: int) -> Relation | None:
     if not original.windows:
         return None
     times = original.times[key_places(len(original.times))]
-    votes = [
-        int((np.bitwise_count(original.views[:, view, None] ^ copy.hashes[None]) <= bits).any(axis=1).sum())
-        for view in range(1, WINDOWS)
-    ]
-    best: tuple[float, float, str, str] | None = None
-    for view in sorted(range(1, WINDOWS), key=lambda view: (-votes[view - 1], view))[:_VIEWS_MAX]:
-        if votes[view - 1] < 2:
-            break
+    near = np.bitwise_count(original.views[:, :, None] ^ copy.hashes[None, None]) <= bits
+    votes = near.any(axis=2).sum(axis=0)
+    length = max(original.times[-1] - original.times[0], copy.times[-1] - copy.times[0]) + copy.step
+    found: list[_Match | None] = []
+    for view in np.argsort(-votes, kind="stable")[:_VIEWS_MAX]:
         hashes = original.views[:, view]
-        for shift in _shifts(times, hashes, copy, bits):
-            low, high = copy.times[0] - copy.step, copy.times[-1] + copy.step
-            within = (times + shift >= low) & (times + shift <= high)
-            distances = _nearest(times[within] + shift, hashes[within], copy)
-            matching = distances <= bits + ALIGNED_BITS
-            looks = len(np.unique(hashes[within][matching]))
-            if looks < max(2, min(FRAMES_MIN, len(np.unique(hashes)))) or matching.sum() < FRAMES_MATCHING * within.sum():
-                continue
+        needed = max(2, min(FRAMES_MIN, len(np.unique(hashes))))
+        for shift in _shifts(times, hashes, copy, bits) if votes[view] >= 2 else ():
+            within = (times + shift >= copy.times[0] - copy.step) & (times + shift <= copy.times[-1] + copy.step)
             shared = min(original.times[-1] + shift, copy.times[-1]) - max(original.times[0] + shift, copy.times[0])
-            longer = max(original.times[-1] - original.times[0], copy.times[-1] - copy.times[0])
-            share = min(1.0, (shared + copy.step) / (longer + copy.step))
-            frames = f"{int(matching.sum())} of {int(within.sum())} frames match a window at a shift of {abs(shift):g} s"
-            detail = f"{frames}, on average {float(distances[matching].mean()):.1f} of {HASH_BITS} bits apart"
-            rank = (share, float(matching.sum()), "near_duplicate" if share >= FRAMES_MATCHING else "excerpt", detail)
-            best = rank if best is None or rank[:2] > best[:2] else best
-    if best is None:
-        return None
-    return ("near_duplicate" if best[2] == "near_duplicate" else "excerpt"), best[3]
+            if shared >= 0:
+                distances = _nearest(times[within] + shift, hashes[within], copy)
+                longer, close = length / (shared + copy.step), CROPPED_CLOSE_SHARE * bits
+                found.append(_match(hashes[within], distances, longer, needed, bits, close, shift))
+    best = max((match for match in found if match is not None), default=None)
+    return None if best is None else best.relation
 
 
 def _shifts(times: NDArray[np.float64], hashes: NDArray[np.uint64], long: Film, bits: int) -> list[float]:

@@ -17,6 +17,7 @@ from pipelines.items import Attachment, Filtered, Quarantined
 from pipelines.looks import look
 from pipelines.model_work import Waiting
 from pipelines.pictures import open_picture, sharpness, store_picture
+from pipelines.quality import bars, bars_share
 from pipelines.sidecars import read_sidecar, text_field
 
 QUESTIONS = (
@@ -68,7 +69,7 @@ def read_image(setting: Setting) -> Extracted | Waiting:
             Message(role="assistant", parts=(text(caption, whole),)),
         ),
         licence=item.licence,
-        quality={"sharpness": sharpness(np.asarray(small))},
+        quality={"sharpness": sharpness(np.asarray(small)), "letterbox_share": bars_share(bars(np.asarray(small)))},
     )
     return Extracted(
         modality="image",

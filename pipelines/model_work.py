@@ -24,10 +24,15 @@ from manifests.recipe import Recipe
 from manifests.shards import MediaItem
 from pipelines.pictures import PictureStore
 
-ROUNDS = 2
-"""How often a reader may ask, so that what models say can be put before models once more."""
+ROUNDS = 3
+"""How often an item may wait: twice for its reader, so that what models say can be put before models once more, and once for
+the filters after it."""
 
-PROVIDERS: dict[str, str] = {"caption": "pipelines.endpoint:make_provider", "ocr": "pipelines.ocr:make_provider"}
+PROVIDERS: dict[str, str] = {
+    "caption": "pipelines.endpoint:make_provider",
+    "embed": "pipelines.clip_score:make_provider",
+    "ocr": "pipelines.ocr:make_provider",
+}
 """Kind of request -> ``module:factory``; the factory is called with the recipe, once per process."""
 
 REMOTE: frozenset[str] = frozenset({"caption"})
