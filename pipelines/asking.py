@@ -78,7 +78,7 @@ class Asker:
         self._close(cancel=False)
 
     def stop(self) -> None:
-        """Forgets what is queued and returns when nothing is being asked any more."""
+        """Forgets what is queued and what went wrong, and returns when nothing is being asked any more."""
         self._close(cancel=True)
 
     def _close(self, *, cancel: bool) -> None:
@@ -128,7 +128,7 @@ class _Line:
 
     def close(self, *, cancel: bool) -> None:
         self.threads.shutdown(wait=True, cancel_futures=cancel)
-        if self.errors:
+        if self.errors and not cancel:
             raise self.errors[0]
 
     def _call(self, batch: Sequence[Question]) -> None:
@@ -137,7 +137,8 @@ class _Line:
             return
         for question in batch:
             with _held(self.work / "asking" / question.request_id):
-                if not is_answered(self.answers, question.request_id):
+                # An item that is not there any more was answered, read and cleared away by others.
+                if not is_answered(self.answers, question.request_id) and question.pending.is_file():
                     self._answer([question])
 
     def _answer(self, batch: Sequence[Question]) -> None:

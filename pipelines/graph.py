@@ -117,7 +117,7 @@ class ReadItem(beam.DoFn):
     """Makes sure that an item is finished or waits for models; summarises it, or asks what it asks.
 
     A finished item is not read again, one that waits neither. Requests to remote models are asked already here, in threads that
-    wait for a network while the next item is read; what they have not done by the end of the bundle, `AnswerRequests` does.
+    wait for a network while the next item is read. That is a head start and no promise: `AnswerRequests` asks what is left.
 
     Args:
         turn: how often the items have waited: 0 for the first reading, whose elements carry the items themselves.
@@ -149,13 +149,10 @@ class ReadItem(beam.DoFn):
                 self.asker.ask(question, block=False)
             yield TaggedOutput(ASKED, (request_id, (request.kind, key)))
 
-    def finish_bundle(self) -> None:
-        """Once per bundle."""
-        self.asker.stop()
-
     def teardown(self) -> None:
         """Once per worker."""
         self.readers.close()
+        self.asker.stop()
 
 
 class AnswerRequests(beam.DoFn):

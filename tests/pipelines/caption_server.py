@@ -33,7 +33,6 @@ class CaptionServer:
         self.fault: Callable[[int, dict[str, Any]], str] = lambda before, body: ""
         self.delay_s = 0.0
         self.asked: Counter[str] = Counter()
-        self.answered: Counter[str] = Counter()
         self.headers: list[dict[str, str]] = []
         self.bodies: list[dict[str, Any]] = []
         self.arrivals: list[float] = []
@@ -61,15 +60,17 @@ class _Handler(BaseHTTPRequestHandler):
             owner.arrivals.append(time.monotonic())
             owner.in_flight += 1
             owner.in_flight_max = max(owner.in_flight_max, owner.in_flight)
-        try:
-            time.sleep(owner.delay_s)
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                self._reply(owner.fault(before, body), body, name)
-        finally:
-            with owner.lock:
-                owner.in_flight -= 1
+        time.sleep(owner.delay_s)
+        fault = owner.fault(before, body)
+        if fault == "slow":
+            time.sleep(3.0)
+        # No longer in flight before it is sent: the asker may be quicker to ask again than this thread to count.
+        with owner.lock:
+            owner.in_flight -= 1
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._reply(fault, body)
 
-    def _reply(self, fault: str, body: dict[str, Any], name: str) -> None:
+    def _reply(self, fault: str, body: dict[str, Any]) -> None:
         if self.path != "/v1/chat/completions":
             fault = "404"
         choice = {"message": {"role": "assistant", "content": said_about(body)}, "finish_reason": "stop"}
@@ -84,8 +85,6 @@ class _Handler(BaseHTTPRequestHandler):
             choice["message"] = {"role": "assistant", "content": "  "}
         elif fault == "length":
             choice["finish_reason"] = "length"
-        elif fault == "slow":
-            time.sleep(3.0)
         data = b"<html><body>Bad gateway</body></html>" if fault == "html" else json.dumps(value).encode()
         if fault == "drop":
             self.connection.close()
@@ -105,9 +104,6 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(bytes([byte]))
                 self.wfile.flush()
                 time.sleep(0.2)
-        # Counted before it is sent: what the asker has read, the server has counted.
-        with self.owner.lock:
-            self.owner.answered[name] += status == 200 and fault == ""
         self.wfile.write(data)
 
 
