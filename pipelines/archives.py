@@ -7,8 +7,10 @@ Nothing in an archive is ever executed or fetched; macros are refused because a 
 
 from __future__ import annotations
 
+import lzma
 import re
 import zipfile
+import zlib
 from pathlib import Path
 
 from pipelines.items import Quarantined
@@ -38,7 +40,7 @@ def open_archive(path: Path, bytes_max: int, *, doctypes: bool = False) -> zipfi
     try:
         archive = zipfile.ZipFile(path)
         parts = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, ValueError, OSError, RuntimeError, EOFError) as error:
         raise Quarantined("probe", "undecodable", f"no readable zip archive: {_words(error)}", "document") from error
     try:
         if len(parts) > PARTS_MAX:
@@ -60,7 +62,7 @@ def open_archive(path: Path, bytes_max: int, *, doctypes: bool = False) -> zipfi
                     prologue = stream.read(_PROLOGUE_BYTES)
                 if (_ENTITY if doctypes else _DECLARED).search(prologue.replace(b"\0", b"")):
                     raise Quarantined("probe", "unsafe_content", f"its part {_name(part)} declares entities", "document")
-    except (zipfile.BadZipFile, OSError, NotImplementedError, EOFError, RuntimeError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError, ValueError) as error:
         archive.close()
         raise Quarantined("probe", "undecodable", f"no readable zip archive: {_words(error)}", "document") from error
     except BaseException:

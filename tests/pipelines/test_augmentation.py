@@ -37,12 +37,12 @@ def test_damage_is_a_function_of_its_seed(examples: Path) -> None:
 
 
 def test_the_text_can_still_be_read(examples: Path) -> None:
-    picture = page(examples)
+    picture = page(examples).crop((0, 400, 1190, 1100))
     recogniser = Recogniser()
     truth = letters(read_lines(recogniser.recognise(picture)).text)
-    for seed in ("a", "b"):
-        words = letters(read_lines(recogniser.recognise(damage(picture, seed))).text)
-        assert SequenceMatcher(None, words, truth, autojunk=False).ratio() > 0.9
+    words = letters(read_lines(recogniser.recognise(damage(picture, "a"))).text)
+    assert len(truth) > 300
+    assert SequenceMatcher(None, words, truth, autojunk=False).ratio() > 0.9
 
 
 def test_the_share_decides_how_many_and_depends_on_the_place() -> None:
