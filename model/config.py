@@ -63,7 +63,7 @@ class VisionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectorConfig:
-    """2 x 2 patches -> one visual token. The LayerNorm epsilon is undisclosed; 1e-5 is torch's and paddleocr_vl's."""
+    """2 x 2 patches -> one visual token. The LayerNorm epsilon is the public serving code's, 1e-5."""
 
     merge_size: int = 2
     norm_eps: float = 1e-5
