@@ -196,6 +196,8 @@ class _Reading:
             detail = f"its presentation times span {packets.span_s:,.0f} s, more than {DURATION_MAX_S:,.0f} s"
             raise Quarantined("probe", "absurd_duration", detail, "video")
         zero = self.begins.get(stream.index, Fraction(0))
+        # Sound may begin below 0 with what primes its decoder; nobody hears that, and no clock counts it.
+        origin = min(zero, max(Fraction(0), min(self.begins.values(), default=zero)))
         self._whole()
         keys = int(packets.keys.sum())
         aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -207,7 +209,7 @@ class _Reading:
             rate=round(float(stream.average_rate or 0), 6),
             pixel_aspect=f"{aspect.numerator}:{aspect.denominator}",
             variable_rate=_varies(np.diff(unique)),
-            start_s=round(float(zero - min(self.begins.values(), default=zero)), 6),
+            start_s=round(float(zero - origin), 6),
             declared_s=_declared_s(self.container, stream),
             packets=len(times),
             keyframes=keys,
