@@ -5,7 +5,7 @@ Of a whole source (`keep`): length, characters that print, repetition by compres
 Of every sample of prose (`judge_text`), rules known from MassiveText (Rae et al. 2021, "Gopher", table A1) and C4 (Raffel et
 al. 2020, section 2.2), each with a name that ``curate.quality.text_rules`` may leave out:
 
-- ``repetition``: the most frequent run of 2, 3 or 4 words covers more than 40 % of the characters (Gopher: 20 to 16); more than
+- ``repetition``: the most frequent run of 2, 3 or 4 words covers more than 70 % of the characters (Gopher: 20 to 16); more than
   40 % of the lines were there before (Gopher: 30).
 - ``symbols``: more than one hash or ellipsis for ten words, or 30 % of lines that end in an ellipsis (Gopher).
 - ``no_words``: fewer than 60 % of the words and numbers have a letter (Gopher: 80), or they are on average shorter than 3 or
@@ -13,7 +13,7 @@ al. 2020, section 2.2), each with a name that ``curate.quality.text_rules`` may 
 - ``filler``: "lorem ipsum", or nothing but notices that ask for JavaScript or cookies (C4).
 
 Limits are wider than Gopher's, which are made for whole web pages: a piece of a manual with its examples, a history full of
-dates, a list of alike entries are good, and reach 31 %, 30 % and 33 %. Left out on purpose: C4's rules that every line must end
+dates, a list of alike entries are good, and reach 31 %, 30 % and 63 %. Left out on purpose: C4's rules that every line must end
 in punctuation and that a text with a curly bracket is no text would drop manuals and lists; Gopher's stop words and its 90 %
 of bullets would drop tables of contents and other languages than English.
 Rules count words, so texts of scripts without spaces are judged for repetition of lines and filler only; code never is.
@@ -39,7 +39,7 @@ REPEATED_LINE_MIN = 12
 PROSE_TASKS = ("document.text", "document.long", "text.plain")
 WORDS_MIN = 50
 RUNS = (2, 3, 4)
-RUN_SHARE_MAX = 0.4
+RUN_SHARE_MAX = 0.7
 LINES_REPEATED_MAX = 0.4
 SYMBOLS_MAX = 0.1
 ELLIPSES_MAX = 0.3
