@@ -64,6 +64,9 @@ def _changed(old: Any, kind: Any, changes: dict[tuple[str, ...], tuple[str, str]
         if path:
             below.setdefault(path[0], {})[path[1:]] = entry
     first = next(entry[0] for entries in below.values() for entry in entries.values())
+    absent = _absent(kind) if old is None else None
+    if absent is not None:
+        return _made(absent, below, where)
     if dataclasses.is_dataclass(old) and not isinstance(old, type):
         hints = typing.get_type_hints(type(old))
         values = {}
@@ -91,6 +94,33 @@ def _changed(old: Any, kind: Any, changes: dict[tuple[str, ...], tuple[str, str]
             items[index] = _changed(old[index], item_kind, entries, label)
         return tuple(items)
     raise UsageError(f"--set {first}: {where} is a single value, it has no field {next(iter(below))!r}")
+
+
+def _absent(kind: Any) -> Any:
+    """The dataclass that a field of type ``kind`` may hold and does not hold by default; None for other types."""
+    if typing.get_origin(kind) not in (types.UnionType, typing.Union):
+        return None
+    return next((each for each in typing.get_args(kind) if dataclasses.is_dataclass(each)), None)
+
+
+def _made(kind: Any, below: dict[str, dict[tuple[str, ...], tuple[str, str]]], where: str) -> Any:
+    """A part that the recipe does not have yet, from the fields that are given and its defaults."""
+    hints = typing.get_type_hints(kind)
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+    values = {}
+    for name, entries in below.items():
+        if name not in hints:
+            raise _unknown(_first(entries), where, name, list(defaults))
+        old = None if defaults[name] is dataclasses.MISSING else defaults[name]
+        values[name] = _changed(old, hints[name], entries, f"{where}.{name}")
+    said = ", ".join(dict.fromkeys(entry[0] for entries in below.values() for entry in entries.values()))
+    missing = [name for name, default in defaults.items() if default is dataclasses.MISSING and name not in values]
+    if missing:
+        raise UsageError(f"--set {said}: {where} also needs {_listed([f'{where}.{name}' for name in missing])}")
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise UsageError(f"--set {said}: {error}") from error
 
 
 def _first(entries: dict[tuple[str, ...], tuple[str, str]]) -> str:

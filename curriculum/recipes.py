@@ -29,14 +29,16 @@ from manifests.visual import VisualSpec
 K = 1024
 
 
-def _mixture(**weights: float) -> tuple[MixtureSpec, ...]:
-    return tuple(MixtureSpec(task=task, weight=weight) for task, weight in weights.items())
+def _mixture(captions: float = 0.0, interleaved: float = 0.0, **weights: float) -> tuple[MixtureSpec, ...]:
+    """Ingredients by task prefix; captions and interleaved pictures apart, because counting and grounding begin at stage 2."""
+    named = {"image.caption": captions, "image.interleaved": interleaved, **weights}
+    return tuple(MixtureSpec(task=task, weight=weight) for task, weight in named.items() if weight)
 
 
 def keye_vl_2() -> Recipe:
     """The published recipe: 8K, 32K, 64K and 256K contexts; visual budgets of 24K, 64K and 180K; 4B, 1T, 2T and 500B tokens."""
-    alignment = _mixture(image=1.0)
-    broad = _mixture(image=0.25, video=0.25, document=0.25, code=0.1, text=0.15)
+    alignment = _mixture(captions=0.7, interleaved=0.3)
+    broad = _mixture(captions=0.15, interleaved=0.1, video=0.25, document=0.25, code=0.1, text=0.15)
     verified = _mixture(image=0.1, video=0.2, document=0.15, code=0.1, text=0.1, gui=0.15, reason=0.1, stem=0.1)
     long = _mixture(image=0.05, video=0.3, document=0.25, code=0.1, text=0.05, gui=0.1, reason=0.1, stem=0.05)
     return Recipe(
@@ -98,8 +100,8 @@ def laptop() -> Recipe:
     frame costs 4 to 32 tokens (112 x 56 px and up) instead of 64 to 256, at one frame a second. Duration edges stay real
     seconds.
     """
-    alignment = _mixture(image=1.0)
-    broad = _mixture(image=0.06, video=0.24, document=0.35, code=0.15, text=0.2)
+    alignment = _mixture(captions=1.0)
+    broad = _mixture(captions=0.06, video=0.24, document=0.35, code=0.15, text=0.2)
     verified = _mixture(image=0.05, video=0.2, document=0.15, code=0.1, text=0.05, gui=0.2, reason=0.15, stem=0.1)
     long = _mixture(image=0.05, video=0.25, document=0.3, code=0.1, text=0.05, gui=0.1, reason=0.1, stem=0.05)
     return Recipe(
@@ -119,6 +121,7 @@ def laptop() -> Recipe:
             stored_tokens_max=256,
             shard_bytes=4 * 2**20,
             item_time_limit_s=120.0,
+            pasted_per_screen=1,
         ),
         synth=SynthSpec(stem_problems=40),
         model=ModelSpec(preset="tiny", top_k=2048 // 32),

@@ -9,6 +9,7 @@ import pytest
 from curriculum.overrides import apply
 from curriculum.recipes import keye_vl_2, laptop, named
 from manifests.errors import UsageError
+from manifests.recipe import CaptionSpec
 
 
 @pytest.mark.parametrize(
@@ -93,3 +94,15 @@ def test_recipes_by_name() -> None:
         named("keye_vl2")
     with pytest.raises(UsageError, match=r"no recipe 'zzz'; there are: keye_vl_2, laptop"):
         named("zzz")
+
+
+def test_a_part_that_the_recipe_lacks_is_made_from_its_fields() -> None:
+    said = ["curate.captions.endpoint=http://localhost:8000/v1", "curate.captions.model=m", "curate.captions.retries=2"]
+    captions = apply(laptop(), said).curate.captions
+    assert captions == CaptionSpec(endpoint="http://localhost:8000/v1", model="m", retries=2)
+    with pytest.raises(UsageError, match=r"curate\.captions also needs curate\.captions\.endpoint, curate\.captions\.model"):
+        apply(laptop(), ["curate.captions.retries=2"])
+    with pytest.raises(UsageError, match="did you mean 'endpoint'"):
+        apply(laptop(), ["curate.captions.endpiont=http://localhost"])
+    with pytest.raises(UsageError, match="must begin with http"):
+        apply(laptop(), ["curate.captions.endpoint=localhost", "curate.captions.model=m"])

@@ -94,7 +94,7 @@ def test_every_eligible_heldout_sample_is_packed_once_and_apart(planned: Corpus)
     mixed = "SELECT count(*) FROM segments g JOIN samples s USING (sample_id) WHERE g.split <> s.split"
     assert catalog.sql(mixed).fetchall() == [(0,)]
     for stage in laptop().stages:
-        prefixes = " OR ".join(f"task LIKE '{entry.task}.%'" for entry in stage.mixture)
+        prefixes = " OR ".join(f"task || '.' LIKE '{entry.task}.%'" for entry in stage.mixture)
         clips = {0: "('15s')", 1: "('15s')", 2: "('15s', '15min')", 3: "('15s', '15min', '2h')"}[stage.number]
         eligible = f"""
             SELECT sample_id FROM samples WHERE split = 'heldout' AND ({prefixes}) AND total_tokens <= {stage.context}
@@ -181,14 +181,14 @@ def test_no_corpus_is_refused(tmp_path: Path) -> None:
             [Counted(task="text.a", total=10)],
             [],
             r"stage 0 \(projector alignment\) has nothing to train on: of 1 training samples, 1 task not in the mixture\. "
-            r"Its mixture names image; the corpus has text\.a",
+            r"Its mixture names image\.caption; the corpus has text\.a",
         ),
         (
-            [Counted(task="image.a", total=300), Counted(task="image.b", total=20, split="heldout")],
+            [Counted(task="image.caption.a", total=300), Counted(task="image.caption.b", total=20, split="heldout")],
             [],
             r"stage 0 .* of 1 training samples, 1 longer than the context\.",
         ),
-        ([Counted(task="image.a", total=90)], ["stage0.tokens=80"], r"1 samples are eligible, but stage0.tokens=80 leaves"),
+        ([Counted(task="image.caption.a", total=90)], ["stage0.tokens=80"], r"1 samples are eligible, but stage0.tokens=80 leaves"),
     ],
 )  # fmt: skip
 def test_a_stage_with_nothing_to_train_on_fails_before_it_writes(
