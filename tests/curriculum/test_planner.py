@@ -188,7 +188,11 @@ def test_no_corpus_is_refused(tmp_path: Path) -> None:
             [],
             r"stage 0 .* of 1 training samples, 1 longer than the context\.",
         ),
-        ([Counted(task="image.caption.a", total=90)], ["stage0.tokens=80"], r"1 samples are eligible, but stage0.tokens=80 leaves"),
+        (
+            [Counted(task="image.caption.a", total=90)],
+            ["stage0.tokens=80"],
+            r"1 samples are eligible, but stage0.tokens=80 leaves",
+        ),
     ],
 )  # fmt: skip
 def test_a_stage_with_nothing_to_train_on_fails_before_it_writes(
