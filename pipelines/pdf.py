@@ -1,20 +1,22 @@
 """PDFs: the text layer as documents of consecutive pages, each page's picture with its text to read, and its tables.
 
-Text and pictures come through pypdfium2. A page without a text layer is a scan: its picture is put to the recogniser
-(`pipelines.ocr`), and what that reads with enough confidence is the page's text, with the confidence as a score. Ruled tables
-of pages with a text layer come through pdfplumber (`pipelines.pdf_tables`). Everything is drawn on the first call; what the
-reader leaves while it waits (`_Seen`) is all it needs, so that no page is drawn twice.
+Text and pictures come through pypdfium2. A page without a text layer, or with a few words over a picture of the whole page, is
+a scan: its picture is put to the recogniser (`pipelines.ocr`), and what that reads with enough confidence is the page's text,
+with the confidence as a score. Ruled tables of pages with a text layer come through pdfplumber (`pipelines.pdf_tables`). All is
+drawn on the first call; what the reader leaves while it waits (`_Seen`) is all it needs, so that no page is drawn twice.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pypdfium2 as pdfium
+import pypdfium2.raw as pdfium_c
 from PIL import Image
 
 from manifests.recipe import Recipe
@@ -36,6 +38,8 @@ READ_QUESTION = "Read this page: write down its text."
 POINTS_MAX = 20_000
 PAGES_MAX = 20_000
 DOTS_PER_POINT = 200 / 72  # an ordinary page at 200 dots per inch, where the recipe allows as many
+SCAN_SHARE = 0.6
+PICTURES_MAX = 50
 _SCAN_QUALITY = 92
 _BLANK_DEVIATION = 2.0
 
@@ -49,6 +53,7 @@ class _Seen:
         pictures: by page number as text: media_id, then height and width as the model sees it.
         damaged: the same of damaged pictures.
         asked: by page number as text: the id of the request for its text.
+        stamps: by page number as text: the few words of the text layer of a scan, which stay if it cannot be read.
         tables: samples of tables: messages as rows, then scores.
         problems: page number and why no table could be read there.
     """
@@ -57,6 +62,7 @@ class _Seen:
     pictures: dict[str, tuple[str, int, int]] = field(default_factory=dict)
     damaged: dict[str, tuple[str, int, int]] = field(default_factory=dict)
     asked: dict[str, str] = field(default_factory=dict)
+    stamps: dict[str, str] = field(default_factory=dict)
     tables: list[tuple[list[dict[str, Any]], dict[str, float]]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -105,6 +111,10 @@ def _look(document: pdfium.PdfDocument, setting: Setting, store: PictureStore) -
     """Text layers, pictures and tables of all pages, and the questions about those without a text layer."""
     recipe, encode = setting.recipe, setting.tokenizer.encode
     seen = _Seen(texts=[_page_text(document, index) for index in range(len(document))])
+    for number, words in enumerate(seen.texts, start=1):
+        short = bool(words) and len(encode(words)) < recipe.curate.text_tokens_min
+        if short and recipe.curate.documents.recognise and _scanned(document, number):
+            seen.stamps[str(number)], seen.texts[number - 1] = words, ""
     if all(seen.texts):
         _keep(seen.texts, setting)  # refused before anything is drawn
     requests: dict[str, Request] = {}
@@ -122,6 +132,20 @@ def _look(document: pdfium.PdfDocument, setting: Setting, store: PictureStore) -
             _show(document, number, setting, store, seen)
     _look_for_tables(document, setting, store, seen)
     return seen, list(requests.values())
+
+
+def _scanned(document: pdfium.PdfDocument, number: int) -> bool:
+    """Whether one picture covers most of a page."""
+    page = document[number - 1]
+    try:
+        width, height = page.get_size()
+        for picture in itertools.islice(page.get_objects(filter=[pdfium_c.FPDF_PAGEOBJ_IMAGE], max_depth=3), PICTURES_MAX):
+            left, bottom, right, top = picture.get_bounds()
+            if (right - left) * (top - bottom) > SCAN_SHARE * width * height:
+                return True
+    finally:
+        page.close()
+    return False
 
 
 def _show(document: pdfium.PdfDocument, number: int, setting: Setting, store: PictureStore, seen: _Seen) -> None:
@@ -211,6 +235,8 @@ def _samples(seen: _Seen, setting: Setting, store: PictureStore, answers: Mappin
     """What is learned from the pages, once every one that can be read has been."""
     item, recipe, texts = setting.item, setting.recipe, list(seen.texts)
     read, drops = _recognised(seen, setting, answers)
+    for name, words in seen.stamps.items():
+        texts[int(name) - 1] = words
     for number, page in read.items():
         texts[number - 1] = page.text
     pages = [(number, words) for number, words in enumerate(texts, start=1) if words]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import io
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -100,7 +102,18 @@ def test_other_letters_than_ascii_are_read(recogniser: Recogniser) -> None:
 
 
 def test_an_empty_picture_has_no_lines(recogniser: Recogniser) -> None:
-    assert recogniser.recognise(Image.new("RGB", (400, 300), "white")) == {"lines": []}
+    assert recogniser.recognise(Image.new("RGB", (400, 300), "white")) == {"lines": [], "turned": 0}
+
+
+@pytest.mark.parametrize(("degrees", "turned"), [(0, 0), (90, 270), (180, 180), (270, 90)])
+def test_a_page_on_its_side_or_head_is_turned(degrees: int, turned: int, recogniser: Recogniser) -> None:
+    page = Image.new("RGB", (900, 500), "white")
+    lines = ["A page was scanned", "by somebody in a hurry", "who did not look which side was up"]
+    for number, words in enumerate(lines):
+        page.paste(written(words), (0, 140 * number))
+    found = recogniser.recognise(page.rotate(degrees, expand=True))
+    assert found["turned"] == turned
+    assert read_lines(found).text.split() == " ".join(lines).split()
 
 
 def test_a_line_does_not_depend_on_its_neighbours(recogniser: Recogniser) -> None:
@@ -129,8 +142,6 @@ def test_a_scan_is_read_and_says_how_well(examples: Path, read: Read) -> None:
 
 def mixed(examples: Path) -> bytes:
     """A page with a text layer, a scan, and an empty page."""
-    import io
-
     whole = pdfium.PdfDocument.new()
     for name in ("tagged-report.pdf", "scan-huckleberry-finn.pdf"):
         whole.import_pages(pdfium.PdfDocument(examples / "documents" / name), [0])
@@ -158,6 +169,22 @@ def test_only_pages_without_text_are_asked_about(examples: Path, tmp_path: Path,
     assert [(row["reason"], row["detail"][:6]) for row in outcome.dropped if row["task"] == "document.page"] == [
         ("no_text", "page 3")
     ]
+
+
+def test_a_stamp_over_a_scan_is_no_text_layer(examples: Path, read: Read, recipe: Recipe) -> None:
+    document = pdfium.PdfDocument(examples / "documents" / "scan-huckleberry-finn.pdf")
+    font = pdfium.raw.FPDFText_LoadStandardFont(document, b"Helvetica")
+    stamp = pdfium.raw.FPDFPageObj_CreateTextObj(document, font, 12)
+    words = "scanned 42".encode("utf-16-le") + b"\0\0"
+    pdfium.raw.FPDFText_SetText(stamp, ctypes.cast(words, pdfium.raw.FPDF_WIDESTRING))
+    first = document[0]
+    pdfium.raw.FPDFPage_InsertObject(first, stamp)
+    pdfium.raw.FPDFPage_GenerateContent(first)
+    stream = io.BytesIO()
+    document.save(stream)
+    assert pdfium.PdfDocument(stream.getvalue())[0].get_textpage().get_text_range() == "scanned 42"
+    (page,) = [row for row in read("a.pdf", stream.getvalue()).samples if row["task"] == "document.page"]
+    assert "WELL, I got a good going-over" in page["messages"][1]["parts"][0]["text"]
 
 
 def test_badly_read_scans_are_dropped_with_their_confidence(examples: Path, read: Read, recipe: Recipe) -> None:
