@@ -15,6 +15,7 @@ from typing import Any
 import av
 import numpy as np
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.stream import Disposition
 from av.subtitles.stream import SubtitleStream
 from numpy.typing import NDArray
@@ -57,7 +58,8 @@ class Probe:
         damaged_frames: looked-at frames that the decoder flagged as damaged.
         decoded: ``every`` frame, ``references`` and frames of the grid, or ``keyframes`` and frames of the grid.
         audio: codec, rate, channels, language, first and last second of each sound track; the track itself is not used.
-        subtitles: stream, codec, language and whether it is text, of each subtitle track.
+        subtitles: stream, codec, language of each subtitle track, and whether it was read: pictures of words are not, nor is a
+            track with a line that is not UTF-8.
     """
 
     container: str
@@ -180,7 +182,10 @@ class _Reading:
             self.begins[stream.index] = min(begin, self.begins.get(stream.index, begin))
             self.ends[stream.index] = max(end, self.ends.get(stream.index, end))
         if stream.index in self.lines and isinstance(stream, SubtitleStream):
-            self.lines[stream.index] += lines_of(packet)
+            try:
+                self.lines[stream.index] += lines_of(packet)
+            except FFmpegError:
+                del self.lines[stream.index]
 
     def finish(self) -> Survey:
         stream, base = self.stream, Fraction(self.stream.time_base or Fraction(1, 1000))
@@ -217,7 +222,12 @@ class _Reading:
             times=Times(missing=self.missing, repeated=len(times) - self.missing - len(unique)),
             audio=tuple(self._sound(other, zero) for other in self.container.streams.audio),
             subtitles=tuple(
-                {"stream": other.index, "codec": other.codec_context.name, "language": other.language, "text": is_text(other)}
+                {
+                    "stream": other.index,
+                    "codec": other.codec_context.name,
+                    "language": other.language,
+                    "read": other.index in self.lines,
+                }
                 for other in self.container.streams.subtitles
             ),
         )

@@ -78,19 +78,19 @@ def is_text(stream: Stream) -> bool:
 
 
 def lines_of(packet: av.Packet) -> list[Line]:
-    """The lines of one packet, on the container's clock; none for a packet without a time."""
+    """The lines of one packet, on the container's clock; none for a packet without a time.
+
+    Raises:
+        FFmpegError: its words are not readable, mostly because they are not UTF-8.
+    """
     if packet.pts is None or packet.time_base is None:
         return []
     start = float(packet.pts * packet.time_base)
     lasts = float((packet.duration or 0) * packet.time_base)
     if not 0 < lasts <= LINE_MAX_S:
         return []
-    try:
-        decoded = packet.decode()
-    except FFmpegError:
-        return []
     lines = []
-    for rect in decoded:
+    for rect in packet.decode():
         words = plain(rect.dialogue.decode("utf-8", "replace")) if isinstance(rect, AssSubtitle) else ""
         if words:
             lines.append(Line(start=start, end=start + lasts, text=words))
@@ -110,12 +110,13 @@ def read_beside(attached: Sequence[Attachment], start_s: float) -> tuple[list[Tr
     """
     tracks, problems = [], []
     for file in sorted(attached, key=lambda file: file.role):
-        suffix = PurePath(file.role).suffix
-        if suffix not in SUFFIXES:
+        language, dot, extension = file.role.rpartition(".")
+        if dot + extension not in SUFFIXES:
             continue
-        language = PurePath(file.role).stem.lstrip(".") or None
         try:
-            track = Track.of(PurePath(file.source).name, language, _read(file, SUFFIXES[suffix]), start_s)
+            track = Track.of(
+                PurePath(file.source).name, language.strip(".") or None, _read(file, SUFFIXES[dot + extension]), start_s
+            )
         except BadSubtitles as problem:
             problems.append(f"{file.source}: {problem}")
             continue

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "corpus" / "videos"
-FFPROBE = Path(ffmpeg.__path__[0]) / "binaries" / "ffprobe"
+FFMPEG, FFPROBE = (Path(ffmpeg.__path__[0]) / "binaries" / name for name in ("ffmpeg", "ffprobe"))
 WIDTH, HEIGHT = 192, 108
 TICK = Fraction(1, 12_800)
 
