@@ -9,15 +9,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shlex
-import sys
+import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from manifests.corpus import Corpus
 from manifests.errors import LongreelError, UsageError
 from manifests.recipe import Recipe
+from pipelines.beam_worker import command, died, end_all
 from pipelines.isolation import import_path
 from pipelines.items import Item
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 LOCAL_RUNNERS = ("directrunner", "direct", "fnapirunner", "bundlebaseddirectrunner")
 POLL_S = 0.25
+DIED = signal.SIGUSR2
 
 
 def run_pipeline(
@@ -43,17 +46,25 @@ def run_pipeline(
         LongreelError: the pipeline failed; the message is its last line.
     """
     ended = threading.Event()
+    roll = Corpus(folder).work / "workers"
+    shutil.rmtree(roll, ignore_errors=True)
+    roll.mkdir(parents=True)
+    awaited = threading.current_thread() is threading.main_thread()
 
     def watch() -> None:
+        told = False
         while not ended.wait(POLL_S):
             while_running()
+            if awaited and not told and died(roll):
+                told = True
+                signal.pthread_kill(threading.main_thread().ident or 0, DIED)
 
-    # The pipeline has the main thread, because the job servers of Flink and Spark set signal handlers.
+    # The pipeline has the caller's thread, because the job servers of Flink and Spark set signal handlers.
     watcher = threading.Thread(target=watch, daemon=True)
-    with _environment(PYTHONPATH=import_path()), quiet():
+    with _environment(PYTHONPATH=import_path()), quiet(), _raising(roll) if awaited else contextlib.nullcontext():
         watcher.start()
         try:
-            _run(items, folder, recipe, options)
+            _run(items, folder, recipe, options, roll)
         except LongreelError:
             raise
         except Exception as error:
@@ -61,6 +72,23 @@ def run_pipeline(
         finally:
             ended.set()
             watcher.join()
+            shutil.rmtree(roll, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _raising(roll: Path) -> Iterator[None]:
+    """Turns the signal `DIED` into an exception in the main thread, which waits for a worker that will never answer."""
+
+    def stop(*_: object) -> None:
+        gone = ", ".join(map(str, died(roll)))
+        end_all(roll)  # Beam's runner would wait for them, too
+        raise RuntimeError(f"worker process {gone} was killed or crashed (is there enough memory?)")
+
+    before = signal.signal(DIED, stop)
+    try:
+        yield
+    finally:
+        signal.signal(DIED, before)
 
 
 def _said(error: BaseException) -> str:
@@ -68,7 +96,7 @@ def _said(error: BaseException) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-def _run(items: Sequence[tuple[str, Item]], folder: Path, recipe: Recipe, arguments: Sequence[str]) -> None:
+def _run(items: Sequence[tuple[str, Item]], folder: Path, recipe: Recipe, arguments: Sequence[str], roll: Path) -> None:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -76,15 +104,15 @@ def _run(items: Sequence[tuple[str, Item]], folder: Path, recipe: Recipe, argume
 
     try:
         options = PipelineOptions(list(arguments))
-        pipeline = beam.Pipeline(runner=local_runner(options, arguments), options=options)
+        pipeline = beam.Pipeline(runner=local_runner(options, arguments, roll), options=options)
     except (SystemExit, ValueError, ImportError, AttributeError) as error:
         raise UsageError(f"Beam does not accept the options {' '.join(arguments)}: {error}") from error
     _ = pipeline | "items" >> beam.Create(list(items)) | "curate" >> Curation(folder, recipe)
     pipeline.run().wait_until_finish()
 
 
-def local_runner(options: PipelineOptions, arguments: Sequence[str]) -> PipelineRunner | None:
-    """The runner for this machine, its workers as the options say; None when the options name a cluster's."""
+def local_runner(options: PipelineOptions, arguments: Sequence[str], roll: Path) -> PipelineRunner | None:
+    """The runner for this machine, its workers as the options say and on the roll; None when the options name a cluster's."""
     from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
     from apache_beam.transforms.environments import SubprocessSDKEnvironment
@@ -103,8 +131,7 @@ def local_runner(options: PipelineOptions, arguments: Sequence[str]) -> Pipeline
         return FnApiRunner()
     # Named as the environment of the workers, not as a running mode: the mode would start Beam's own worker program.
     direct.direct_running_mode = "in_memory"
-    command = f"exec {shlex.quote(sys.executable)} -m pipelines.beam_worker {os.getpid()}"
-    return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(command))
+    return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(command(roll)))
 
 
 def cores() -> int:

@@ -1,13 +1,17 @@
 """Kills curation with SIGKILL at random moments, runs it again, and compares the corpus with an uninterrupted one.
 
-    python tests/pipelines/kill_curation.py examples/corpus --kills 5
+    python tests/pipelines/kill_curation.py examples/corpus --kills 20
+    python tests/pipelines/kill_curation.py examples/corpus --kills 20 --what worker
 
-The tests use its functions for two moments; this program is for as many as one likes, on any input.
+The driver is the process that was started; a worker is any of those that it starts: Beam's workers and their readers. A killed
+reader costs nothing, a killed Beam worker ends the run with a message; the next run goes on either way. The tests use its
+functions for a few moments; this program is for as many as one likes, on any input.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import signal
@@ -18,9 +22,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from manifests.corpus import Corpus
 from pipelines.isolation import import_path
 
+ENDS_S = 90.0
 RUN = """
 import sys
 from pathlib import Path
@@ -50,6 +57,44 @@ def kill_when(process: subprocess.Popen[str], moment: Callable[[], bool], limit_
     return True
 
 
+def workers(process: subprocess.Popen[str], kind: str = "") -> list[psutil.Process]:
+    """The processes that curation started, in order of their ids: ``beam_worker``, ``reader_process`` or both."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            words = " ".join(child.cmdline())
+            if "-m pipelines." in words and kind in words:
+                found.append(child)
+    return sorted(found, key=lambda child: child.pid)
+
+
+def kill_worker_when(
+    process: subprocess.Popen[str], moment: Callable[[], bool], choose: Callable[[list[psutil.Process]], psutil.Process]
+) -> str:
+    """Kills a worker once ``moment`` holds, and waits until curation ends by itself; says what was killed, and how it ended.
+
+    Raises:
+        subprocess.TimeoutExpired: curation does not end, although a worker is gone.
+    """
+    while process.poll() is None and not (moment() and workers(process)):
+        time.sleep(0.01)
+    if process.poll() is not None:
+        process.communicate()
+        return ""
+    victim = choose(workers(process))
+    what = victim.cmdline()[2].removeprefix("pipelines.")
+    victim.kill()
+    try:
+        _, errors = process.communicate(timeout=ENDS_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
+    return f"{what} killed, " + (
+        "went on" if not process.returncode else f"ended with: {errors.strip().splitlines()[-1][:160]}"
+    )
+
+
 def finish(out: Path, *inputs: Path) -> tuple[str, int, int]:
     """Runs curation to its end; returns its digest, and how many of how many inputs were reused.
 
@@ -69,6 +114,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("inputs", nargs="+", type=Path)
     parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--what", choices=("driver", "worker"), default="driver")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
@@ -83,11 +129,16 @@ def main() -> int:
         for number in range(arguments.kills):
             out = Path(folder) / f"killed-{number}"
             moment = time.monotonic() + rng.uniform(0.05, 1.0) * lasted
-            killed = kill_when(start(out, *arguments.inputs), lambda moment=moment: time.monotonic() > moment)  # type: ignore[misc]
+            moment_came = lambda moment=moment: time.monotonic() > moment  # noqa: E731
+            begun_one = start(out, *arguments.inputs)
+            if arguments.what == "driver":
+                killed = "driver killed" if kill_when(begun_one, moment_came) else ""
+            else:
+                killed = kill_worker_when(begun_one, moment_came, rng.choice)
             _, reused, count = finish(out, *arguments.inputs)
             same = Corpus(out).digest() == expected
             failed += not same
-            what = f"{reused} of {count} items reused" if killed else "it had ended before"
+            what = f"{killed}, then {reused} of {count} items reused" if killed else "it had ended before"
             print(f"kill {number + 1}: {what}: {'identical' if same else 'DIFFERENT'}", flush=True)
     return min(failed, 1)
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from kill_curation import start
+from kill_curation import finish, kill_worker_when, start, workers
 
 from manifests.errors import LongreelError
 from manifests.recipe import Recipe
@@ -38,6 +38,23 @@ def test_a_failed_pipeline_says_its_last_line(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(running, "_run", run)
     with pytest.raises(LongreelError, match=r"curation failed: OSError: disk full; what is finished is kept"):
         running.run_pipeline([], tmp_path, recipe, (), lambda: None)
+
+
+def test_a_killed_worker_ends_the_run_and_the_next_goes_on(tmp_path: Path, examples: Path) -> None:
+    """Beam's runner alone would wait for it without an end; and an interrupt may be ignored, as in a background job."""
+    out, inputs = tmp_path / "out", [examples / "gui", examples / "traces"]
+
+    def reading() -> bool:
+        return bool(list((out / "_work" / "items").glob("??/[!.]*")))
+
+    process = start(out, *inputs)
+    said = kill_worker_when(process, reading, lambda _: workers(process, "beam_worker")[0])
+    assert "beam_worker killed, ended with" in said
+    assert "what is finished is kept, run it again" in said
+    assert not (out / "steps").exists()
+    _, reused, count = finish(out, *inputs)
+    assert 1 <= reused <= count
+    assert not (out / "_work" / "workers").exists()
 
 
 def test_an_interrupt_ends_it_soon(tmp_path: Path, small: Path) -> None:
