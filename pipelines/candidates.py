@@ -11,6 +11,7 @@ join the rest.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 HASH_BITS = 64
 SHARERS_MAX = 8
 _EXPANDED_MAX = 4_000_000
+_UNEVEN_BITS = 3
+_SORTED_COST = 8.0
 
 Hashes = NDArray[np.uint64]
 Places = NDArray[np.int64]
@@ -38,25 +41,31 @@ def near_pairs(hashes: Hashes, owners: Places, targets: NDArray[np.bool_], bits:
     """
     hashes, owners, targets = _few_sharers(hashes, owners, targets)
     found: list[Places] = []
-    asking = np.flatnonzero(targets)
-    for keys in _keys(hashes, bits):
-        order = np.argsort(keys, kind="stable")
-        ranked = keys[order]
-        start = np.searchsorted(ranked, keys[asking], side="left")
-        stop = np.searchsorted(ranked, keys[asking], side="right")
-        for left, ranks in _expand(asking, start, stop):
-            right = order[ranks]
+    for keys in _keys(hashes, int(targets.sum()), bits):
+        order = np.argsort(keys)
+        new = np.ones(len(keys), dtype=bool)
+        new[1:] = keys[order[1:]] != keys[order[:-1]]
+        begins = np.flatnonzero(new)
+        counts = np.diff(np.append(begins, len(keys)))
+        group = np.cumsum(new) - 1
+        ranks = np.flatnonzero(targets[order] & (counts[group] > 1))
+        start = begins[group[ranks]]
+        for left, others in _expand(order[ranks], start, start + counts[group[ranks]]):
+            right = order[others]
             near = (owners[left] != owners[right]) & (np.bitwise_count(hashes[left] ^ hashes[right]) <= bits)
             found.append(_unique_pairs(owners[left[near]], owners[right[near]]))
     return _unique_rows(found)
 
 
-def _keys(hashes: Hashes, bits: int) -> Iterator[Hashes]:
-    """Every choice of whole bands, as one key for each hash."""
-    whole = 1
-    # A key of log2(n) bits is shared by about one hash; real hashes are not spread evenly, hence two more.
-    while whole * HASH_BITS // (bits + whole) < len(hashes).bit_length() + 2 and whole < 3:
-        whole += 1
+def _keys(hashes: Hashes, targets: int, bits: int) -> Iterator[Hashes]:
+    """Every choice of whole bands, as one key for each hash; as many bands as are cheapest."""
+
+    def cost(whole: int) -> float:
+        # Keys to sort, and pairs that share one. Real hashes are not spread evenly: a key has a few bits less than it seems.
+        shared = targets * len(hashes) / 2.0 ** (whole * HASH_BITS / (bits + whole) - _UNEVEN_BITS)
+        return math.comb(bits + whole, whole) * (len(hashes) * _SORTED_COST + shared)
+
+    whole = min((1, 2, 3), key=cost)
     edges = [HASH_BITS * band // (bits + whole) for band in range(bits + whole + 1)]
     bands = [np.uint64(((1 << (high - low)) - 1) << low) for low, high in itertools.pairwise(edges)]
     for chosen in itertools.combinations(bands, whole):

@@ -36,7 +36,7 @@ PERMUTATIONS = 128
 HEADING_SHARE = 0.2
 BODY_SHINGLES_MIN = 16
 SEED = 17
-_NOMINATING_VIEWS = 8
+_NOMINATING_VIEWS = 4
 _BLOCK = 2_048
 # A letter of a script without spaces is a word here; elsewhere a run of letters and digits is.
 _WORD = re.compile(
@@ -224,7 +224,7 @@ def _video_links(places: Sequence[int], signatures: Sequence[Signature], bits: i
     hashes, owners, whole = [], [], []
     for place, film in films.items():
         # A few key looks nominate: a copy shares nearly all of them.
-        views = np.unique(film.views[:: max(1, len(film.views) // _NOMINATING_VIEWS)]) if film.windows else film.hashes[:0]
+        views = np.unique(film.views[:: -(-len(film.views) // _NOMINATING_VIEWS)]) if film.windows else film.hashes[:0]
         for values, target in ((np.unique(film.hashes), True), (views, False)):
             hashes.append(values)
             owners.append(np.full(len(values), place, dtype=np.int64))

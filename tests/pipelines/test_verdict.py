@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import random
 from dataclasses import replace
 
 import pytest
 
 from manifests.recipe import Recipe
-from pipelines.duplicates import Signature
+from pipelines.duplicates import Signature, shingle_minhash
+from pipelines.films import pack_looks
 from pipelines.verdict import Fate, Summary, Verdict, decide
+
+WORDS = ("river", "stone", "cloud", "paper", "green", "seven", "wheel", "lantern", "harbour", "winter", "copper", "field")
 
 
 def summary(name: str, *, sha: str | None = None, samples: tuple[str, ...] = ("s",), **changes: object) -> Summary:
@@ -93,3 +97,43 @@ def test_excluded_licences_are_dropped_with_the_reason(licence: str, recipe: Rec
     verdict = decide([summary("a", licence=licence), summary("b")], recipe)
     assert fate(verdict, "a").dropped[0]["stage"] == "licence"
     assert fate(verdict, "b").used
+
+
+def test_planted_near_duplicates_never_cross_the_split(recipe: Recipe) -> None:
+    recipe = replace(recipe, curate=replace(recipe.curate, heldout_share=0.5))
+    rng = random.Random(5)
+    items = []
+    for number in range(60):
+        words = [f"{rng.choice(WORDS)} {rng.choice(WORDS)} {rng.randint(0, 99)}" for _ in range(80)]
+        kept = [*words[:76], *(f"another ending {rng.random()}" for _ in range(3))]
+        for name, text in (("a", words), ("b", kept)):
+            signature = Signature(kind="text", minhash=shingle_minhash(" ".join(text)), size=float(len(text)))
+            items.append(summary(f"text-{number}-{name}", signature=signature))
+        looks = [(float(second), rng.getrandbits(64)) for second in range(30)]
+        for name, shown in (("a", looks), ("b", looks[8:20])):
+            signature = Signature(kind="video", looks=pack_looks(shown), size=float(len(shown)))
+            items.append(summary(f"film-{number}-{name}", signature=signature, modality="video"))
+    verdict = decide(items, recipe)
+    sides = []
+    for number in range(60):
+        texts = [fate(verdict, f"text-{number}-{name}") for name in "ab"]
+        assert [one.used for one in texts].count(True) == 1
+        dropped = next(one for one in texts if not one.used)
+        assert dropped.dropped[0]["reason"] == "near_duplicate"
+        films = [fate(verdict, f"film-{number}-{name}") for name in "ab"]
+        assert all(one.used for one in films)  # an excerpt stays, on the side of its film
+        for pair in (texts, films):
+            assert len({one.source_row["split"] for one in pair}) == 1
+            assert len({one.source_row["duplicate_cluster"] for one in pair}) == 1
+            sides.append(pair[0].source_row["split"])
+    assert 30 < sides.count("heldout") < 90
+
+
+def test_many_copies_cost_no_more_than_as_many_others(recipe: Recipe) -> None:
+    sketch = shingle_minhash(" ".join(f"{word} {number}" for number, word in enumerate(WORDS * 5)))
+    items = [summary(f"{n:04d}", signature=Signature(kind="text", minhash=sketch)) for n in range(1_000)]
+    verdict = decide(items, recipe)
+    assert verdict.counts["used"] == 1
+    assert verdict.counts["filtered"] == 999
+    kept = next(one for one in verdict.fates.values() if one.used).source_row["source"]
+    assert all(f"{kept} is kept" in one.dropped[0]["detail"] for one in verdict.fates.values() if not one.used)
