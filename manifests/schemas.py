@@ -123,7 +123,7 @@ LINEAGE = _schema(
     _column("source_id", pa.string(), "where it came from; null for text this project wrote", null=True),
     _column("start_s", pa.float64(), "seconds in the source video", null=True),
     _column("end_s", pa.float64(), "seconds in the source video", null=True),
-    _column("page", pa.int32(), "1-based page of the source document", null=True),
+    _column("page", pa.int32(), "1-based page of the source document; the line of a .jsonl, the file of a tree", null=True),
     _column("box", pa.list_(pa.float64()), "x0, y0, x1, y1 in pixels of the source picture", null=True),
     _column("media_id", pa.string(), "the stored picture", null=True),
 )
