@@ -3,8 +3,8 @@
 Decided here:
 - Originals are real: every picture, video and text of the example corpus, and those below the folders given (see README.md for
   packages that carry some). Videos are cut into pieces of 6 s. Recordings are few, so pictures are made into more of them: a
-  camera that moves over each (real pictures, artificial motion). Originals that are the same picture to the eye of another method (256 x 256
-  pixels, mean difference under 3 of 255), or texts of one name, are thinned out first; nothing else is.
+  camera that moves over each (real pictures, artificial motion). Originals that are the same picture to the eye of another
+  method (256 x 256 pixels, mean difference under 3 of 255), or texts of one name, are thinned out first; nothing else is.
 - Copies are made from each by ffmpeg, Pillow or word for word, one for each kind of change, at places drawn with a fixed seed.
 - Found by `pipelines.duplicates.find_links` with the defaults of the recipe, over originals and copies together, as curation
   calls it. Recall: copies that are linked to their original. Precision: of all links, those between things of one original.
@@ -175,6 +175,7 @@ def picture_things(paths: Sequence[Path]) -> Iterator[Thing]:
 
 # --- videos ---
 
+VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-b:v", "0", "-an")
 X264 = ("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-an")
 
 
@@ -186,7 +187,7 @@ def video_changes(rng: random.Random) -> list[tuple[str, list[str]]]:
         ("re-encoded (crf 36)", [*X264, "-crf", "36"]),
         (
             "re-encoded as VP9",
-            ["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-crf", "40", "-b:v", "0", "-an"],
+            [*VP9, "-crf", "40"],
         ),
         ("other bitrate (100 kbit/s)", [*X264, "-b:v", "100k", "-maxrate", "100k", "-bufsize", "100k"]),
         ("other frame rate (10)", ["-r", "10", *X264, "-crf", "26"]),
@@ -340,7 +341,8 @@ def report(kind: str, things: Sequence[Thing], recipe: Recipe) -> bool:
     for change in made:
         print(f"  {change:34s} recall {found[change] / made[change]:7.2%}  ({found[change]} of {made[change]})")
     print(
-        f"  {'all':34s} recall {recall:7.2%}, precision of links {precision:7.2%} ({len(wrong)} of {len(duplicates) - len(alike)} wrong)"
+        f"  {'all':34s} recall {recall:7.2%}, precision of links {precision:7.2%} "
+        f"({len(wrong)} of {len(duplicates) - len(alike)} wrong)"
     )
     if alike:
         pieces = len({(things[link.left].original, things[link.right].original) for link in alike})

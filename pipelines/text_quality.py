@@ -116,9 +116,11 @@ def _broken(text: str) -> Iterator[tuple[str, str]]:
     if len(words) < WORDS_MIN or len(_NO_SPACES.findall(text)) > 0.2 * len(text):
         return
     characters = sum(map(len, words))
+    # Rows of dots that lead to a page number, and bars of tables, are no words.
+    told = [word for word in words if any(sign.isalnum() for sign in word)]
     for length in RUNS:
-        runs = Counter(zip(*(words[start:] for start in range(length)), strict=False))
-        run, count = max(runs.items(), key=lambda item: (item[1] * sum(map(len, item[0])), item[0]))
+        runs = Counter(zip(*(told[start:] for start in range(length)), strict=False))
+        run, count = max(runs.items(), key=lambda item: (item[1] * sum(map(len, item[0])), item[0]), default=((), 0))
         share = count * sum(map(len, run)) / characters
         if count > 1 and share > RUN_SHARE_MAX:
             yield "repetition", f"{' '.join(run)[:60]!r} is {share:.0%} of it; {RUN_SHARE_MAX:.0%} are allowed"
@@ -128,7 +130,6 @@ def _broken(text: str) -> Iterator[tuple[str, str]]:
     open_ends = sum(line.endswith(("...", "…")) for line in lines)
     if open_ends > ELLIPSES_MAX * len(lines):
         yield "symbols", f"{open_ends} of {len(lines)} lines end in an ellipsis; {ELLIPSES_MAX:.0%} are allowed"
-    told = [word for word in words if any(sign.isalnum() for sign in word)]
     lettered = sum(any(sign.isalpha() for sign in word) for word in told)
     if lettered < LETTERED_MIN * len(told) or not told:
         yield "no_words", f"{lettered} of {len(told)} words and numbers have a letter; {LETTERED_MIN:.0%} are the least"
