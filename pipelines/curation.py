@@ -27,6 +27,7 @@ from manifests.recipe import Recipe
 from pipelines.finished import item_key, read_finished, setting_id
 from pipelines.inputs import Inputs, find_inputs
 from pipelines.items import Item
+from pipelines.remote import bring
 from pipelines.waiting import forget_failures
 
 STEP = "curate"
@@ -64,7 +65,7 @@ def curate(
     """Curates files and folders into a corpus; the same inputs and recipe give the same bytes.
 
     Args:
-        inputs: files or folders of raw data; their order does not matter.
+        inputs: files or folders of raw data, here or behind an address of Beam's file systems; their order does not matter.
         out: the corpus folder; made when it is not there.
         recipe: what is made of the inputs.
         beam_options: passed to Beam; by default all cores of this machine work.
@@ -78,12 +79,14 @@ def curate(
     started = time.monotonic()
     out = Path(out).resolve()
     _check_out(inputs, out)
+    corpus = Corpus(out)
+    mirrors = corpus.work / "inputs"
+    local = [bring(path, mirrors, beam_options, lambda done, total: progress("fetch inputs", done, total)) for path in inputs]
     found = find_inputs(
-        inputs, lambda done, total: progress("hash inputs", done, total), trees=recipe.curate.documents.source_trees
+        local, lambda done, total: progress("hash inputs", done, total), trees=recipe.curate.documents.source_trees
     )
     setting = setting_id(recipe)
     fingerprint = _fingerprint(found, recipe, setting)
-    corpus = Corpus(out)
     with _alone(corpus):
         record, reused = corpus.record(STEP) if corpus.is_current(STEP, fingerprint) else None, 0
         if record is not None and _unanswered(record):
@@ -95,6 +98,8 @@ def curate(
         elif not _identified(corpus, recipe):
             corpus.write_identity(recipe)
         wanted = {key for key, _ in keyed} if recipe.curate.keep_items else set()
+        if not wanted:
+            shutil.rmtree(mirrors, ignore_errors=True)
         kept_bytes = _clear_work(corpus, wanted, unanswered=_unanswered(record))
     result = CurateResult(
         counts={**record.counts, "reused": reused, "kept_bytes": kept_bytes},
