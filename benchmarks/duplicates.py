@@ -13,7 +13,7 @@ Decided here:
 - Benchmarks: every second original is a list of evaluation data; of its copies the filter must name the list's item, and of the
   others none.
 
-Run: `python benchmarks/duplicates.py [FOLDER ...] [--videos-max N] [--pictures-max N]`. About 6 minutes on two cores.
+Run: `python benchmarks/duplicates.py [FOLDER ...] [--videos-max N] [--pictures-max N]`. Most of its time is ffmpeg.
 """
 
 from __future__ import annotations
