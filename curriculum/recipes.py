@@ -123,7 +123,6 @@ def laptop() -> Recipe:
             ),
             stored_tokens_max=256,
             shard_bytes=4 * 2**20,
-            item_time_limit_s=120.0,
             documents=DocumentSpec(augmented_share=0.1),
             pasted_per_screen=1,
         ),
