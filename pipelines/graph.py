@@ -72,8 +72,11 @@ class Curation(beam.PTransform):
         summaries = self.read(items | "spread" >> beam.Reshuffle())
         verdict = summaries | "gather" >> beam.combiners.ToList() | "decide" >> beam.Map(decide, self.recipe)
         fates = AsSingleton(verdict)
-        rows = summaries | "rows" >> beam.FlatMap(rows_of, self.folder, self.recipe, fates).with_output_types(
-            tuple[FileKey, dict[str, Any]]
+        tables = (
+            summaries
+            | "files" >> beam.FlatMap(files_of, self.folder, self.recipe, fates).with_output_types(tuple[FileKey, str])
+            | "by file" >> beam.GroupByKey()
+            | "write rows" >> beam.Map(write_items_rows, self.folder, self.recipe, fates)
         )
         shards = (
             summaries
@@ -81,16 +84,13 @@ class Curation(beam.PTransform):
             | "by shard" >> beam.GroupByKey()
             | "write shard" >> beam.Map(write_media_shard, self.folder)
         )
-        media = shards | "places" >> beam.FlatMap(places_of, self.recipe, fates).with_output_types(
-            tuple[FileKey, dict[str, Any]]
+        media = (
+            shards
+            | "places" >> beam.FlatMap(places_of, self.recipe, fates).with_output_types(tuple[FileKey, dict[str, Any]])
+            | "by media file" >> beam.GroupByKey()
+            | "write places" >> beam.Map(write_rows_of_file, self.folder)
         )
-        tables = (
-            (rows, media)
-            | "all rows" >> beam.Flatten()
-            | "by file" >> beam.GroupByKey()
-            | "write rows" >> beam.Map(write_rows_of_file, self.folder)
-        )
-        written = (shards | "shard paths" >> beam.Map(lambda shard: shard[0]), tables) | "all paths" >> beam.Flatten()
+        written = (shards | "shard paths" >> beam.Map(lambda shard: shard[0]), tables, media) | "all paths" >> beam.Flatten()
         return written | "gather paths" >> beam.combiners.ToList() | "report" >> beam.Map(report, self.folder, fates)
 
     def read(self, items: beam.PCollection[tuple[str, Item]]) -> beam.PCollection[Summary]:
@@ -222,10 +222,10 @@ def _file_key(table: str, row: dict[str, Any], verdict: Verdict, rows_per_file: 
     return table, context or _NONE, duration or _NONE, part
 
 
-def rows_of(summary: Summary, folder: str, recipe: Recipe, verdict: Verdict) -> Iterator[tuple[FileKey, dict[str, Any]]]:
+def rows_of(key: str, folder: str, recipe: Recipe, verdict: Verdict) -> Iterator[tuple[FileKey, dict[str, Any]]]:
     """Every row that an item puts into a table, with the file it belongs to."""
-    fate = verdict.fates[summary.key]
-    finished = read_finished(finished_path(Corpus(Path(folder)).work, summary.key))
+    fate = verdict.fates[key]
+    finished = read_finished(finished_path(Corpus(Path(folder)).work, key))
     source = fate.source_row
     tables: dict[str, list[dict[str, Any]]] = {"sources": [source], "dropped": [*finished.dropped, *fate.dropped]}
     if finished.quarantine is not None:
@@ -240,11 +240,17 @@ def rows_of(summary: Summary, folder: str, recipe: Recipe, verdict: Verdict) -> 
         tables["lineage"] = [row for row in finished.lineage if row["sample_id"] not in fate.lost_samples]
         if finished.annotation is not None:
             kind, payload = finished.annotation
-            annotation = {"source_id": summary.source_id, "source": summary.source, "kind": kind, "payload": payload}
-            tables["annotations"] = [{**annotation, "licence": summary.licence, **common}]
+            named = {name: source[name] for name in ("source_id", "source", "licence")}
+            tables["annotations"] = [{**named, "kind": kind, "payload": payload, **common}]
     for table, rows in tables.items():
         for row in rows:
             yield _file_key(table, row, verdict, recipe.curate.rows_per_file), row
+
+
+def files_of(summary: Summary, folder: str, recipe: Recipe, verdict: Verdict) -> Iterator[tuple[FileKey, str]]:
+    """The files that an item has rows in, with its key: rows themselves are not shuffled, they lie in the finished item."""
+    for file in dict.fromkeys(file for file, _ in rows_of(summary.key, folder, recipe, verdict)):
+        yield file, summary.key
 
 
 def pictures_of(summary: Summary, verdict: Verdict) -> Iterator[tuple[int, tuple[str, str, str]]]:
@@ -304,6 +310,14 @@ def places_of(
     """The rows of `media` for one shard."""
     for row in shard[1]:
         yield _file_key("media", row, verdict, recipe.curate.rows_per_file), row
+
+
+def write_items_rows(file: tuple[FileKey, Iterable[str]], folder: str, recipe: Recipe, verdict: Verdict) -> dict[str, Any]:
+    """Writes one Parquet file from the finished items that have rows in it."""
+    wanted, keys = file
+    return write_rows_of_file(
+        (wanted, (row for key in keys for at, row in rows_of(key, folder, recipe, verdict) if at == wanted)), folder
+    )
 
 
 def write_rows_of_file(file: tuple[FileKey, Iterable[dict[str, Any]]], folder: str) -> dict[str, Any]:

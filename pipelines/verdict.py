@@ -176,6 +176,8 @@ def _settle_duplicates(items: Sequence[Summary], fates: dict[str, Fate], recipe:
             places,
             key=lambda place: (
                 not signatures[place].described,
+                # An inventory vouches for a file: a damaged copy that still opens must not replace it.
+                items[place].licence == "unknown",
                 -signatures[place].size,
                 -items[place].bytes,
                 items[place].source_id,

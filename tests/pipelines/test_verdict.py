@@ -56,13 +56,15 @@ def test_exact_duplicates_keep_one_and_name_it(recipe: Recipe) -> None:
     assert verdict.counts["inputs"] == 3 == verdict.counts["used"] + verdict.counts["filtered"]
 
 
-def test_the_described_then_the_larger_is_kept(recipe: Recipe) -> None:
+def test_the_described_then_the_licensed_then_the_larger_is_kept(recipe: Recipe) -> None:
     plain = Signature(kind="exact", size=100.0)
     small = summary("a", sha="x", signature=plain)
     large = summary("b", sha="x", signature=replace(plain, size=200.0))
     told = summary("c", sha="x", signature=replace(plain, described=True))
     assert fate(decide([small, large], recipe), "b").used
     assert fate(decide([small, large, told], recipe), "c").used
+    stray = replace(large, licence="unknown")
+    assert fate(decide([small, stray], recipe), "a").used
 
 
 def test_a_cluster_is_on_one_side_and_the_side_is_a_hash(recipe: Recipe) -> None:
