@@ -8,7 +8,7 @@ passes the curation Beam's own options. It is kept beside the tests, because cur
 
 Versions: for Flink 1.19 and Beam 2.62 everything of Beam's job server was found on Maven Central in November 2026; the single
 jar that Beam 2.77 would fetch by itself was not. The job server talks to Beam's portable protocol, so a Python 2.77 pipeline
-runs on it. With ``--job-server-jar`` and ``--flink-version`` another pair is tried.
+runs on it. ``--job-server-jar`` takes another jar for the same Flink.
 """
 
 from __future__ import annotations
