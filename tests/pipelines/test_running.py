@@ -57,8 +57,9 @@ def test_a_killed_worker_ends_the_run_and_the_next_goes_on(tmp_path: Path, examp
     assert not (out / "_work" / "workers").exists()
 
 
-def test_an_interrupt_ends_it_soon(tmp_path: Path, small: Path) -> None:
-    process = start(tmp_path / "out", small)
+def test_an_interrupt_ends_it_soon(tmp_path: Path, examples: Path) -> None:
+    # Enough inputs that the first one is not also nearly the last: a run that is done cannot be interrupted.
+    process = start(tmp_path / "out", examples / "gui", examples / "traces")
     deadline = time.monotonic() + 120
     while not list((tmp_path / "out" / "_work" / "items").glob("??/[!.]*")) and time.monotonic() < deadline:
         time.sleep(0.05)
