@@ -34,7 +34,7 @@ from pipelines.isolation import import_path
 FLINK, SERIES, JOB_SERVER = "1.19.3", "1.19", "2.62.0"
 CACHE = Path(__file__).parents[2] / ".venv" / "flink"
 START_LIMIT_S = 120.0
-POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
+POM = """<project>
   <modelVersion>4.0.0</modelVersion>
   <groupId>longreel</groupId><artifactId>job-server</artifactId><version>1</version><packaging>pom</packaging>
   <dependencies><dependency>
