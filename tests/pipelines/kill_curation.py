@@ -28,8 +28,10 @@ from manifests.corpus import Corpus
 from pipelines.isolation import import_path
 
 ENDS_S = 90.0
+# A background job inherits an ignored interrupt; here it means what it means in a terminal, wherever the tests run.
 RUN = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from curriculum.recipes import laptop
 from pipelines import curate
