@@ -2,9 +2,9 @@
 
     python benchmarks/scale_corpus.py --samples 10000000 --out FOLDER
 
-The layout is curation's: Hive partitions, files of about 100,000 samples, each holding one range of ids, sorted. Ids are hashes of
-the row number, lengths are lognormal by task (heavy tails, cut at the largest context), a tenth of the sources is held out, a source
-gives 1 to 60 samples, two lineage rows a sample. Everything is a function of (seed, chunk), so equal arguments give equal bytes.
+The layout is curation's: Hive partitions, files of one range of ids each, sorted. Ids are hashes of the row number, lengths are
+lognormal by task (heavy tails, cut at the largest context), a tenth of the sources is held out, a source gives 1 to 60 samples,
+two lineage rows a sample. Everything is a function of (seed, chunk), so equal arguments give equal bytes.
 What is not real: texts are one of a hundred sentences, and no sample can be rendered.
 """
 
@@ -170,8 +170,10 @@ def samples_table(chunk: Chunk) -> pa.Table:
     columns = {
         "sample_id": chunk.ids, "origin": pa.repeat("curate", size), "task": chosen(TASKS, chunk.kind),
         "capabilities": listed(chosen([kind.modality for kind in KINDS], chunk.kind), pa.list_(pa.string())),
-        "modality": chosen([kind.modality for kind in KINDS], chunk.kind), "split": chunk.split, "source_ids": listed(source, pa.list_(pa.string())),
-        "messages": messages(chunk), "text_tokens": pa.array(chunk.total - chunk.visual), "visual_tokens": pa.array(chunk.visual),
+        "modality": chosen([kind.modality for kind in KINDS], chunk.kind), "split": chunk.split,
+        "source_ids": listed(source, pa.list_(pa.string())),
+        "messages": messages(chunk), "text_tokens": pa.array(chunk.total - chunk.visual),
+        "visual_tokens": pa.array(chunk.visual),
         "total_tokens": pa.array(chunk.total), "learned_tokens": pa.array(np.maximum(1, (chunk.total - chunk.visual) // 2)),
         "context_bucket": chosen(["32k", "64k", "256k"], context),
         "duration_bucket": pa.DictionaryArray.from_arrays(
@@ -195,7 +197,8 @@ def lineage_table(chunk: Chunk) -> pa.Table:
     timed = shown & ~np.isnan(chunk.seconds[twice])
     paged = shown & (np.array([kind.modality == "document" for kind in KINDS])[chunk.kind[twice]])
     columns = {
-        "sample_id": chunk.ids.take(pa.array(twice)), "message": pa.repeat(0, 2 * size), "part": pa.array(shown.astype(np.int32)),
+        "sample_id": chunk.ids.take(pa.array(twice)), "message": pa.repeat(0, 2 * size),
+        "part": pa.array(shown.astype(np.int32)),
         "frame": pa.nulls(2 * size, pa.int32()), "token_start": pa.array(np.where(shown, start, 0)),
         "token_end": pa.array(np.where(shown, end, start)),
         "source_id": hex_ids(chunk.source, 11).take(pa.array(twice, mask=~shown)),
@@ -243,7 +246,7 @@ def lost_tables(count: int) -> dict[str, pa.Table]:
 
 
 def fitted(name: str, columns: dict[str, pa.Array]) -> pa.Table:
-    """The columns in the order and types of the table's schema; columns it does not know are an error, absent nullable ones null."""
+    """The columns in the order and types of the table's schema; absent ones are null, unknown ones an error."""
     schema = schemas.TABLES[name]
     size = len(next(iter(columns.values())))
     unknown = set(columns) - set(schema.names)
