@@ -15,8 +15,10 @@ __all__ = ["NAMES", "Verdict", "Verifier", "get"]
 
 _MODULES = {
     "boxes": "boxes",
+    "code": "program",
     "count": "count",
     "format": "answer_format",
+    "function_call": "function_call",
     "intervals": "intervals",
     "math": "mathematics",
     "option": "option",

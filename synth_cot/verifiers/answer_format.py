@@ -48,6 +48,7 @@ class FormatVerifier:
 
     name: str = "format"
     version: str = "1"
+    needs: str = "nothing"
 
     def score(self, prediction: str, truth: Any = "any") -> Verdict:
         """Whether the whole text has the form asked for.

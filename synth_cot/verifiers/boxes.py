@@ -65,6 +65,7 @@ class BoxesVerifier:
 
     name: str = "boxes"
     version: str = "1"
+    needs: str = "scipy"
 
     def score(self, prediction: str, truth: Any) -> Verdict:
         """See `Verifier.score`; the truth is a list of boxes or its JSON."""

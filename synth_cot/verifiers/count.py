@@ -33,6 +33,7 @@ class CountVerifier:
 
     name: str = "count"
     version: str = "1"
+    needs: str = "nothing"
 
     def score(self, prediction: str, truth: Any) -> Verdict:
         """See `Verifier.score`; the truth is a whole number or its digits."""

@@ -91,6 +91,7 @@ class IntervalsVerifier:
 
     name: str = "intervals"
     version: str = "1"
+    needs: str = "nothing"
 
     def score(self, prediction: str, truth: Any) -> Verdict:
         """See `Verifier.score`; the truth is a list of ``[start, end]`` in seconds or its JSON."""

@@ -207,6 +207,7 @@ class MathVerifier:
 
     name: str = "math"
     version: str = "1"
+    needs: str = "sympy"
 
     def score(self, prediction: str, truth: Any) -> Verdict:
         """See `Verifier.score`; the truth is a number or an expression as text."""

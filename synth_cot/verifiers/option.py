@@ -30,6 +30,7 @@ class OptionVerifier:
 
     name: str = "option"
     version: str = "1"
+    needs: str = "nothing"
 
     def score(self, prediction: str, truth: Any) -> Verdict:
         """See `Verifier.score`; the truth is one letter."""

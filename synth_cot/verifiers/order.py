@@ -56,6 +56,7 @@ class OrderVerifier:
 
     name: str = "order"
     version: str = "1"
+    needs: str = "nothing"
 
     def score(self, prediction: str, truth: Any) -> Verdict:
         """See `Verifier.score`; the truth is a list of items or its text."""

@@ -43,6 +43,7 @@ class TextVerifier:
 
     name: str = "text"
     version: str = "1"
+    needs: str = "nothing"
 
     def score(self, prediction: str, truth: Any) -> Verdict:
         """See `Verifier.score`; the truth is the text."""

@@ -32,6 +32,7 @@ class Verifier(Protocol):
     Attributes:
         name: what `synth_cot.verifiers.get` calls it.
         version: rises whenever a score could change.
+        needs: the packages or features of the machine that it depends on.
     """
 
     @property
@@ -39,6 +40,9 @@ class Verifier(Protocol):
 
     @property
     def version(self) -> str: ...
+
+    @property
+    def needs(self) -> str: ...
 
     def score(self, prediction: str, truth: Any) -> Verdict:
         """``prediction`` is model output and may be anything; it never raises for it.

@@ -107,30 +107,39 @@ def test_wrong_answers_score_below_one(name: str, prediction: str, truth: Any) -
 
 TRUTHS: dict[str, Any] = {
     "math": "3/4", "count": 3, "text": "abc", "option": "B", "boxes": [[1, 2, 3, 4]], "intervals": [[1, 2]], "order": "a, b",
-    "format": "any",
+    "format": "any", "function_call": [{"name": "f", "arguments": {"a": 1}}],
 }  # fmt: skip
+PURE = tuple(TRUTHS)  # those that run nothing
 
 
-@given(st.sampled_from(NAMES), st.text(max_size=60))
+@given(st.sampled_from(PURE), st.text(max_size=60))
 def test_anything_a_model_says_gets_a_score_in_bounds(name: str, said: str) -> None:
     assert 0.0 <= get(name).score(said, TRUTHS[name]).score <= 1.0
 
 
 @given(
-    st.sampled_from([name for name in NAMES if name != "format"]),
+    st.sampled_from([name for name in PURE if name != "format"]),
     st.text(alphabet="0123456789[],.-+*/^()eExa:{}\\", max_size=40),
 )
 def test_anything_that_looks_like_an_answer_gets_a_score_in_bounds(name: str, said: str) -> None:
     assert 0.0 <= get(name).score(said, TRUTHS[name]).score <= 1.0
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "format"])
+@pytest.mark.parametrize("name", [name for name in PURE if name != "format"])
 def test_an_answer_hidden_in_broken_tags_is_worth_nothing(name: str) -> None:
     assert get(name).score("<answer>1</answer><answer>1</answer>", TRUTHS[name]).score == 0.0
 
 
+def test_every_verifier_says_its_version_and_what_it_needs() -> None:
+    assert set(NAMES) == {*PURE, "code"}
+    for name in NAMES:
+        assert get(name).name == name
+        assert get(name).version
+        assert get(name).needs
+
+
 def test_an_unknown_verifier_names_those_there_are() -> None:
-    with pytest.raises(KeyError, match="no verifier 'maths': one of boxes, count, format"):
+    with pytest.raises(KeyError, match="no verifier 'maths': one of boxes, code, count, format"):
         get("maths")
 
 
