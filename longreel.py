@@ -2,12 +2,14 @@
 
 ``longreel query`` never loads torch and ``longreel train`` never loads Beam. Results go to standard output (as JSON with
 ``--json``), progress and errors to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but more was lost than
-the limit allows. A failure is one line that says what to do; ``--debug`` shows the traceback.
+the limit allows; ``diff`` has its own: 0 same, 1 different, 2 trouble. A failure is one line that says what to do; ``--debug``
+shows the traceback.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import enum
 import itertools
@@ -41,7 +43,7 @@ app = typer.Typer(
     epilog=EXIT_CODES + " A failure prints one line; add --debug for the traceback.",
     help="From raw video, documents and GUI recordings to a trained long-context multimodal model.\n\n"
     "The road: **curate** raw files into a corpus, **synthesize** verified reasoning, **plan** four packed stages, **train** "
-    "them; **run** does all of it. **query**, **check** and **report** look at what came out.",
+    "them; **run** does all of it. **query**, **check**, **report** and **diff** look at what came out.",
 )
 out = Console()
 err = Console(stderr=True)
@@ -433,6 +435,57 @@ def report(
     print(page)
 
 
+@app.command(epilog="Exit codes: 0 same; 1 different; 2 trouble.")
+def diff(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A corpus folder.")],
+    b: Annotated[Path | None, typer.Argument(metavar="[B]", help="Another; without it A's two plans are compared.")] = None,
+    plan: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plan", metavar="RECIPE", help="A plan to compare; given twice: A's, then B's. Default: all that both have."
+        ),
+    ] = None,
+    page: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Also write it as a page.")] = None,
+    limit: Annotated[int, typer.Option("--limit", help="Examples in every list, at most; 0 for all.", min=0)] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """What differs between two corpora, or two plans: sources, samples, losses, recipe fields, sequences, mixture.
+
+    Only content counts: the same corpus made anew by other code is the same. A source that moved between train and held-out
+    comes first.
+
+    Example: `longreel diff CORPUS --plan laptop --plan wide`
+    """
+    try:
+        if len(plan or []) > 2:
+            raise UsageError(f"--plan is given {len(plan or [])} times: once for both corpora, or twice for A's and B's")
+        if b is None and len(plan or []) < 2:
+            raise UsageError("name a second corpus, or two plans of this one with --plan A --plan B")
+        from manifests.diff import compare
+
+        with showing() as terminal:
+            terminal("diff", 0, 1)
+            plans = (plan[0], plan[-1]) if plan else None
+            difference = compare(a, b or a, plans=plans, shown=limit or sys.maxsize)
+            if page is not None:
+                from manifests.report import write_difference
+
+                write_difference(difference, page)
+    except Exception as error:
+        error.exit_code = 2  # type: ignore[attr-defined]  # 1 says that the corpora differ
+        raise
+
+    def show() -> None:
+        from manifests.diff.terminal import rendered
+
+        for piece in rendered(difference, limit):
+            out.print(piece)
+
+    emit({"same": difference.same, **dataclasses.asdict(difference)}, as_json, show)
+    if not difference.same:
+        raise typer.Exit(1)
+
+
 @app.command(epilog=EXIT_CODES)
 def query(
     corpus: CorpusArgument,
@@ -550,7 +603,7 @@ def main() -> None:
             raise
         first = (str(error).splitlines() or [""])[0]
         say(f"longreel: unexpected {type(error).__name__}: {first} (a defect; --debug shows where)")
-        sys.exit(1)
+        sys.exit(getattr(error, "exit_code", 1))
 
 
 if __name__ == "__main__":

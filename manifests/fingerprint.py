@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 ID_DIGITS = 32
-READERS = ("manifests/catalog.py", "manifests/check.py", "manifests/progress.py", "manifests/report/")
+READERS = ("manifests/catalog.py", "manifests/check.py", "manifests/diff/", "manifests/progress.py", "manifests/report/")
 """Sources that only look at a finished corpus: a change of these makes nothing stale."""
 
 

@@ -1,6 +1,6 @@
-"""One self-contained HTML page about a corpus: what came in, what went where and why, stages, samples, losses.
+"""Self-contained HTML pages: a corpus (what came in, what went where and why, stages, samples), and what differs between two.
 
-`write_report` is loaded on first use.
+`write_report` and `write_difference` are loaded on first use.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from manifests.report.build import write_report
+    from manifests.report.differing import write_difference
 
-__all__ = ["write_report"]
+__all__ = ["write_difference", "write_report"]
 
 
 def __getattr__(name: str) -> Any:
@@ -18,4 +19,8 @@ def __getattr__(name: str) -> Any:
         from manifests.report.build import write_report
 
         return write_report
+    if name == "write_difference":
+        from manifests.report.differing import write_difference
+
+        return write_difference
     raise AttributeError(f"module 'manifests.report' has no attribute {name!r}")

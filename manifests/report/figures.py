@@ -14,6 +14,18 @@ from markupsafe import Markup, escape
 POINTS_MAX = 600
 
 
+def bar(parts: Sequence[tuple[str, float]], whole: float, label: str = "", *, tall: bool = False) -> Markup:
+    """One horizontal bar: parts (class name, amount) of ``whole``, in order. No ``label``: it repeats a figure beside it."""
+    begin, drawn = 0.0, []
+    for kind, amount in parts:
+        width = 100 * amount / whole if whole else 0.0
+        drawn.append(f'<rect class="{escape(kind)}" x="{begin:.2f}" y="0" width="{width:.2f}" height="10"></rect>')
+        begin += width
+    said = f'role="img" aria-label="{escape(label)}"' if label else 'aria-hidden="true"'
+    kind = "bar tall" if tall else "bar"
+    return Markup(f'<svg class="{kind}" viewBox="0 0 100 10" preserveAspectRatio="none" {said}>{"".join(drawn)}</svg>')
+
+
 def histogram(counts: Sequence[int], label: str) -> Markup:
     """Bars of ``counts`` over equal parts of 0 to 100%."""
     width, height, base = 320, 96, 78

@@ -1,7 +1,7 @@
 """Text from data, made fit to be looked at: what cannot be seen, or turns the text around it, is written out.
 
-Escaping for HTML is the template's work. This comes before it: control characters are no legal HTML, and a bidirectional
-override in a file name shows another name than the file has.
+Escaping for HTML is the template's work. This comes before it: control characters are no legal HTML and are commands to a
+terminal, and a bidirectional override in a file name shows another name than the file has.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 
 _INVISIBLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff\ufffe\uffff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\ufffe\uffff\U000e0000-\U000e0fff]"
 )
 
 
@@ -18,6 +19,12 @@ def plain(text: str) -> str:
     return _INVISIBLE.sub(
         lambda match: match.group().encode("unicode_escape", "surrogatepass").decode(), text.replace("\r\n", "\n")
     )
+
+
+def one_line(text: str, most: int = 0) -> str:
+    """As `plain`, tabs and line ends as escapes too, for a terminal; cut to ``most`` characters when that is above 0."""
+    line = plain(text).replace("\n", "\\n").replace("\t", "\\t")
+    return line if not most or len(line) <= most else line[: most - 1] + "…"
 
 
 def shortened(text: str, most: int) -> str:
