@@ -209,8 +209,9 @@ def lineage_table(chunk: Chunk) -> pa.Table:
     return fitted("lineage", columns)
 
 
-def sources_table(count: int, samples: int) -> pa.Table:
-    """A row for every source, as if all were used."""
+def sources_table(given: NDArray[np.int64], tokens: NDArray[np.int64]) -> pa.Table:
+    """A row for every source, as if all were used, with the samples and tokens that each gave."""
+    count = len(given)
     rows = np.arange(count, dtype=np.uint64)
     ids = hex_ids(rows, 11)
     columns = {
@@ -219,7 +220,8 @@ def sources_table(count: int, samples: int) -> pa.Table:
         "bytes": pa.array(rows.astype(np.int64) * 1_000 + 1), "sha256": pa.nulls(count, pa.string()),
         "attached": pa.ListArray.from_arrays(pa.array(np.zeros(count + 1, dtype=np.int32)), pa.array([], type=pa.string())),
         "licence": chosen(LICENCES, rows.astype(np.int64) % len(LICENCES)), "origin": pa.nulls(count, pa.string()),
-        "status": pa.repeat("used", count), "samples": pa.repeat(samples // count, count), "duplicate_cluster": ids,
+        "status": pa.repeat("used", count), "samples": pa.array(given), "tokens": pa.array(tokens),
+        "duplicate_cluster": ids,
         "split": chosen(["train", "heldout"], mixed(rows, 7) % np.uint64(10) == 0),
     }  # fmt: skip
     table = fitted("sources", columns)
@@ -271,7 +273,11 @@ def build(folder: Path, samples: int, seed: int = 1) -> None:
             files.write_rows(path, table.slice(at, 250_000), schemas.TABLES[name])
             written.append(path)
 
+    count = max(1, samples // SAMPLES_A_SOURCE)
+    given, tokens = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
     for number, chunk in enumerate(chunks(samples, seed)):
+        given += np.bincount(chunk.source.astype(np.int64), minlength=count)
+        tokens += np.bincount(chunk.source.astype(np.int64), weights=chunk.total, minlength=count).astype(np.int64)
         table = samples_table(chunk)
         for context in ("32k", "64k", "256k"):
             for duration in ("15s", "15min", "2h", None):
@@ -282,8 +288,7 @@ def build(folder: Path, samples: int, seed: int = 1) -> None:
                     put("samples", rows, context_bucket=context, duration_bucket=duration)
         put("lineage", lineage_table(chunk))
         print(f"  {min(samples, (number + 1) * CHUNK):>12,} samples  {time.monotonic() - started:6.1f} s", flush=True)
-    count = max(1, samples // SAMPLES_A_SOURCE)
-    put("sources", sources_table(count, samples))
+    put("sources", sources_table(given, tokens))
     for name, table in lost_tables(count).items():
         put(name, table)
     for name in ("media", "annotations"):

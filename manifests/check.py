@@ -14,10 +14,10 @@ from typing import Any
 
 import duckdb
 import numpy as np
-import pyarrow.parquet as pq
 
 from manifests.catalog import Catalog
 from manifests.fingerprint import canonical_json, sha256_bytes, sha256_file
+from manifests.migration import read_batches
 from manifests.progress import Progress, silent
 from manifests.recipe import Recipe
 from manifests.recipe_json import recipe_from_json
@@ -57,7 +57,7 @@ def check(folder: Path, *, progress: Progress = silent) -> list[Finding]:
         UsageError: the folder holds no corpus.
         CorruptCorpusError: ``corpus.json`` or a step record cannot be read.
     """
-    catalog = Catalog(folder)
+    catalog = Catalog(folder, damaged=True)
     recipe = recipe_from_json(canonical_json(catalog.corpus.identity()["recipe"]))
     checks: list[tuple[str, Callable[[Catalog, Recipe, Finding], None]]] = [
         ("every file is the file that was written", _files),
@@ -205,8 +205,8 @@ def _costs(catalog: Catalog, recipe: Recipe, finding: Finding) -> None:
     columns = ["sample_id", "messages", "text_tokens", "visual_tokens", "total_tokens", "learned_tokens", "context_bucket"]
     columns += ["duration_bucket", "duration_s"]
     samples = tokens = 0
-    for path in sorted((catalog.corpus.folder / "samples").rglob("*.parquet")):
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=1024, columns=columns):
+    for path in sorted(path for paths in catalog.corpus.files_of("samples").values() for path in paths if path.is_file()):
+        for batch in read_batches(path, "samples", columns, batch_size=1024):
             for row in batch.to_pylist():
                 rendered = render(messages_from_rows(row["messages"]), tokenizer, recipe.visual)
                 cost, learned = rendered.cost, int(np.count_nonzero(rendered.labels != -100))

@@ -16,6 +16,7 @@ removes what it does not list, and ends with the same bytes. `digest` covers eve
 from __future__ import annotations
 
 import datetime
+import fcntl
 import json
 import math
 import shutil
@@ -23,13 +24,15 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
 
 from manifests import files, schemas
-from manifests.errors import CorruptCorpusError, UsageError
+from manifests.errors import CorruptCorpusError, LongreelError, UsageError
 from manifests.fingerprint import ID_DIGITS, canonical_json, sha256_bytes, sha256_file
+from manifests.migration import require_known
+from manifests.places import place
 from manifests.recipe import Recipe
 
 FORMAT = "longreel-corpus/1"
@@ -38,12 +41,17 @@ NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 @dataclass(frozen=True, kw_only=True)
 class StepRecord:
-    """What a finished step left: its fingerprint, its figures, and every file with its checksum."""
+    """What a finished step left: its fingerprint, its figures, and every file with its checksum.
+
+    Attributes:
+        version: of the tables it wrote, see `manifests.schemas.VERSION`.
+    """
 
     step: str
     fingerprint: str
     counts: dict[str, Any]
     files: dict[str, str]
+    version: int = schemas.VERSION
 
     @property
     def digest(self) -> str:
@@ -52,17 +60,22 @@ class StepRecord:
 
 
 class Corpus:
-    """Paths, records and rows of a corpus folder. Making one touches nothing."""
+    """Paths, records and rows of a corpus folder. Making one touches nothing.
+
+    Args:
+        folder: a local folder; for reading also an address, as `manifests.places` knows them.
+    """
 
     def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
+        self.folder = place(folder)
+        self._held: TextIO | None = None
 
     @classmethod
     def open(cls, folder: Path | str) -> Corpus:
         """An existing corpus.
 
         Raises:
-            UsageError: the folder holds none.
+            UsageError: the folder holds none, or one of a newer longreel.
         """
         corpus = cls(folder)
         if not corpus.record_path("curate").is_file():
@@ -71,12 +84,20 @@ class Corpus:
                 if (corpus.folder / "_work").is_dir()
                 else "make one with `longreel curate INPUT --out CORPUS`"
             )
-            raise UsageError(f"{folder} is no corpus; {hint}")
+            raise UsageError(f"{corpus.folder} is no corpus; {hint}")
+        for step, version in corpus.versions().items():
+            require_known(version, f"{corpus.folder}: step {step}")
         return corpus
 
     @property
     def work(self) -> Path:
-        """Finished items of an unfinished step."""
+        """Finished items of an unfinished step, and the lock of who writes.
+
+        Raises:
+            UsageError: the corpus is not on this machine's file system.
+        """
+        if not isinstance(self.folder, Path):
+            raise UsageError(f"{self.folder} is only read: make the corpus in a local folder and copy it there")
         return self.folder / "_work"
 
     def record_path(self, step: str) -> Path:
@@ -94,13 +115,36 @@ class Corpus:
             return None
         try:
             value = files.read_json(path)
-            return StepRecord(step=step, fingerprint=value["fingerprint"], counts=value["counts"], files=value["files"])
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            return StepRecord(
+                step=step,
+                fingerprint=value["fingerprint"],
+                counts=value["counts"],
+                files=value["files"],
+                version=int(value.get("tables", 1)),
+            )
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise CorruptCorpusError(f"{path} is not a step record ({error}): delete it and run the step again") from error
 
     def steps(self) -> list[str]:
         """Names of the finished steps, sorted."""
         return sorted(path.stem for path in (self.folder / "steps").glob("*.json"))
+
+    def records(self) -> list[StepRecord]:
+        """The records of the finished steps, by name."""
+        return [record for step in self.steps() if (record := self.record(step)) is not None]
+
+    def versions(self) -> dict[str, int]:
+        """For each finished step, the version of the tables it wrote."""
+        return {record.step: record.version for record in self.records()}
+
+    def files_of(self, table: str) -> dict[int, list[Path]]:
+        """The Parquet files of a table that finished steps list, by the version of the tables they were written with."""
+        found: dict[int, list[Path]] = {}
+        for record in self.records():
+            for name in sorted(record.files):
+                if name.startswith(f"{table}/") and name.endswith(".parquet"):
+                    found.setdefault(record.version, []).append(self.folder / name)
+        return found
 
     def is_current(self, step: str, fingerprint: str) -> bool:
         """Whether this fingerprint made the finished step and its files are there (their bytes are `longreel check`'s work)."""
@@ -112,16 +156,33 @@ class Corpus:
     def begin(self, step: str) -> None:
         """Declares a step unfinished before its first file changes, and withdraws the steps that were built on it.
 
-        The files of the later steps go before their records, finished or not, so that no query ever mixes them with rows
-        they were not made from.
+        Their records go before their files: a reader sees a step whole or not at all. The corpus is held for this process
+        until the step is committed or the process ends.
+
+        Raises:
+            LongreelError: another process is writing the corpus.
         """
+        self._hold()
         later = {"curate": ("origin=synthesize", "recipe=*"), "synthesize": ("recipe=*",)}.get(step, ())
+        for name in self.steps():
+            if name == step or (later and name.startswith("plan-")) or (step == "curate" and name == "synthesize"):
+                files.remove(self.record_path(name))
         for partition in later:
             for folder in sorted(self.folder.glob(f"*/{partition}")):
                 shutil.rmtree(folder)
-        for name in self.steps():
-            if name == step or (later and name.startswith("plan-")) or (step == "curate" and name == "synthesize"):
-                self.record_path(name).unlink(missing_ok=True)
+
+    def _hold(self) -> None:
+        """A lock of the process, so that two never write one corpus; it goes with the process, however it ends."""
+        if self._held is not None:
+            return
+        self.work.mkdir(parents=True, exist_ok=True)
+        lock = (self.work / "writing.lock").open("a")
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise LongreelError(f"another process is writing {self.folder}: wait for it, or stop it") from None
+        self._held = lock
 
     def commit(
         self, step: str, fingerprint: str, counts: dict[str, Any], written: Iterable[Path], owned: Iterable[Path]
@@ -144,8 +205,18 @@ class Corpus:
         record = StepRecord(step=step, fingerprint=fingerprint, counts=counts, files=checksums)
         files.write_json(
             self.record_path(step),
-            {"step": step, "fingerprint": fingerprint, "counts": counts, "files": checksums, "digest": record.digest},
+            {
+                "step": step,
+                "fingerprint": fingerprint,
+                "counts": counts,
+                "files": checksums,
+                "digest": record.digest,
+                "tables": record.version,
+            },
         )
+        if self._held is not None:
+            self._held.close()
+            self._held = None
         return record
 
     def write_identity(self, recipe: Recipe) -> Path:

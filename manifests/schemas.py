@@ -1,14 +1,15 @@
 """The tables of a corpus: every column with its type, unit and meaning. Parquet files carry these descriptions as metadata.
 
-Versioning: `VERSION` is written into every file. A column may be added with a null default at any version; renaming, removing
-or changing the meaning of one raises the version, and a reader refuses a version it does not know.
+Versioning: `VERSION` is written into every file and into the record of the step that wrote it. Whoever adds, renames or removes
+a column adds a line to `manifests.migration.CHANGES` under the version that is not released yet; a change of meaning is a
+removal and an addition. Readers open every older version through those lines, and refuse a newer one.
 """
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-VERSION = "1"
+VERSION = 2
 
 _VISUAL = pa.struct(
     [
@@ -55,7 +56,7 @@ def _column(name: str, kind: pa.DataType, meaning: str, *, null: bool = False) -
 
 
 def _schema(table: str, *columns: pa.Field) -> pa.Schema:
-    return pa.schema(columns, metadata={"longreel.table": table, "longreel.version": VERSION})
+    return pa.schema(columns, metadata={"longreel.table": table, "longreel.version": str(VERSION)})
 
 
 SOURCES = _schema(
@@ -73,7 +74,8 @@ SOURCES = _schema(
     _column("licence", pa.string(), "SPDX identifier, or 'unknown'"),
     _column("origin", pa.string(), "where the file came from, as the inputs' SOURCES.json says", null=True),
     _column("status", pa.string(), "used, filtered or quarantined: each input has exactly one"),
-    _column("samples", pa.int64(), "samples kept that draw on it"),
+    _column("samples", pa.int64(), "samples kept that the same step made of it"),
+    _column("tokens", pa.int64(), "total_tokens of these samples", null=True),
     _column("duplicate_cluster", pa.string(), "smallest source_id among its exact and near-duplicates", null=True),
     _column("split", pa.string(), "train or heldout", null=True),
 )

@@ -203,7 +203,14 @@ def summarise(key: str, item: Item, path: Path) -> Summary:
         modality=finished.modality,
         signature=finished.signature,
         samples=tuple(
-            (row["sample_id"], row["task"], row["context_bucket"], row["duration_bucket"], lineage[row["sample_id"]])
+            (
+                row["sample_id"],
+                row["task"],
+                row["context_bucket"],
+                row["duration_bucket"],
+                lineage[row["sample_id"]],
+                row["total_tokens"],
+            )
             for row in finished.samples
         ),
         media=tuple((media_id, place[4]) for media_id, place in sorted(finished.media.items())),

@@ -9,7 +9,6 @@ change; a file system that gives no time is read in full. The price is the archi
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +19,11 @@ from typing import TYPE_CHECKING
 from manifests.errors import LongreelError, UsageError
 from manifests.files import writing
 from manifests.fingerprint import value_id
+from manifests.places import address
 
 if TYPE_CHECKING:
     from apache_beam.io.filesystem import FileMetadata
 
-_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.DOTALL)
 THREADS = 16
 TRIES = 3
 
@@ -37,14 +36,6 @@ class _Object:
     relative: str
     size: int
     changed_ns: int
-
-
-def address(given: Path) -> str | None:
-    """The address that an input names, or None for a local path. `Path` folds the two slashes of a scheme; they come back."""
-    match = _ADDRESS.fullmatch(str(given))
-    if match is None or Path(given).exists():
-        return None
-    return f"{match[1]}://{match[2]}"
 
 
 def bring(

@@ -29,7 +29,7 @@ class Summary:
 
     Attributes:
         key: name of its finished file.
-        samples: sample_id, task, context bucket, duration bucket and rows of lineage of each sample.
+        samples: sample_id, task, context bucket, duration bucket, rows of lineage and total tokens of each sample.
         media: media_id and bytes of each picture.
         work: what models did for it, as `pipelines.finished.Finished.work`.
     """
@@ -45,7 +45,7 @@ class Summary:
     status: str
     modality: str
     signature: Signature | None
-    samples: tuple[tuple[str, str, str, str | None, int], ...]
+    samples: tuple[tuple[str, str, str, str | None, int, int], ...]
     media: tuple[tuple[str, int], ...]
     dropped: int
     work: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -123,6 +123,7 @@ def _source_row(item: Summary) -> dict[str, Any]:
         "origin": item.origin,
         "status": item.status,
         "samples": 0,
+        "tokens": 0,
         "duplicate_cluster": None,
         "split": None,
     }
@@ -229,6 +230,7 @@ def _settle_samples(kept: Sequence[Summary], fates: dict[str, Fate]) -> None:
             )
         fate.lost_samples = frozenset(lost)
         fate.source_row["samples"] = len(item.samples) - len(lost)
+        fate.source_row["tokens"] = sum(tokens for sample_id, *_, tokens in item.samples if sample_id not in lost)
         if not fate.source_row["samples"]:
             fate.source_row["status"] = "filtered"
 
@@ -250,7 +252,7 @@ def _figures(items: Sequence[Summary], fates: dict[str, Fate]) -> tuple[dict[Par
     for item in items:
         fate = fates[item.key]
         rows["dropped", None, None] += item.dropped + len(fate.dropped)
-        for sample_id, task, context, duration, lineage in item.samples if fate.used else ():
+        for sample_id, task, context, duration, lineage, _ in item.samples if fate.used else ():
             if sample_id not in fate.lost_samples:
                 rows["samples", context, duration] += 1
                 rows["lineage", None, None] += lineage

@@ -106,7 +106,7 @@ def synthesize(corpus_folder: Path, recipe: Recipe, *, progress: Progress = sile
         total.dropped += outcome.dropped
         if not one.payload:
             seen[one.source.source_id] = one.source.source
-            sources.append(source_row(one, len(outcome.samples)))
+            sources.append(source_row(one, len(outcome.samples), sum(row["total_tokens"] for row in outcome.samples)))
     progress("synthesize", len(known), len(known))
     counts = _counts(total)
     written = _write(corpus, recipe, total, sources)

@@ -115,7 +115,7 @@ def _scorer(generator: str) -> Callable[[str, dict[str, Any]], float]:
     return scorer
 
 
-def source_row(known: Known, samples: int) -> dict[str, Any]:
+def source_row(known: Known, samples: int, tokens: int) -> dict[str, Any]:
     """The row of a problem in ``sources``."""
     import importlib.metadata
 
@@ -133,6 +133,7 @@ def source_row(known: Known, samples: int) -> dict[str, Any]:
         "origin": f"reasoning-gym {importlib.metadata.version('reasoning-gym')}",
         "status": "used" if samples else "filtered",
         "samples": samples,
+        "tokens": tokens,
         "duplicate_cluster": known.source.duplicate_cluster,
         "split": known.source.split,
     }

@@ -29,7 +29,9 @@ def summary(name: str, *, sha: str | None = None, samples: tuple[str, ...] = ("s
         status="used",
         modality="text",
         signature=Signature(kind="exact"),
-        samples=tuple((f"{sample}-{name}" if sample == "s" else sample, "text.plain", "32k", None, 1) for sample in samples),
+        samples=tuple(
+            (f"{sample}-{name}" if sample == "s" else sample, "text.plain", "32k", None, 1, 10) for sample in samples
+        ),
         media=(),
         dropped=0,
     )
@@ -80,7 +82,7 @@ def test_a_cluster_is_on_one_side_and_the_side_is_a_hash(recipe: Recipe) -> None
 
 def test_a_sample_of_two_sources_is_kept_once(recipe: Recipe) -> None:
     verdict = decide([summary("a", samples=("same", "s")), summary("b", samples=("same",))], recipe)
-    assert fate(verdict, "a").source_row["samples"] == 2
+    assert (fate(verdict, "a").source_row["samples"], fate(verdict, "a").source_row["tokens"]) == (2, 20)
     assert fate(verdict, "b").source_row["status"] == "filtered"
     assert fate(verdict, "b").dropped[0]["sample_id"] == "same"
     assert verdict.counts["samples"] == 2
