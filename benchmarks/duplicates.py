@@ -38,13 +38,13 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from curriculum.recipes import laptop
+from manifests.benchmarks import Benchmark, BenchmarkItem
+from manifests.looks import Look, look
 from manifests.recipe import Recipe
 from pipelines.decoding import decode
-from pipelines.decontamination import Benchmark, BenchmarkItem
 from pipelines.duplicates import Signature, find_links, shingle_minhash
 from pipelines.films import key_windows, pack_looks
 from pipelines.items import Quarantined
-from pipelines.looks import Look, look
 from pipelines.pictures import PictureStore, open_picture
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "corpus"

@@ -127,7 +127,7 @@ class QualitySpec:
         clip_score_min: cosine of picture and caption below which a sample is dropped; None drops none.
         semantic_similarity: cosine of two sources' embeddings from which they are duplicates; 1 finds none.
         hooks: ``module:function`` of the user's own judges (`pipelines.hooks`), for unsafe content, personal data and the like.
-        benchmarks: files and folders of evaluation data; what nearly copies them is dropped (`pipelines.decontamination`).
+        benchmarks: files and folders of evaluation data; what nearly copies them is dropped (`manifests.benchmarks`).
     """
 
     sharpness_min: float = 3.0

@@ -2,7 +2,7 @@
 
 - exact: equal SHA-256 of the file itself, whatever describes it.
 - pictures: a perceptual hash of one within ``near_image_bits`` of one of the other or of its windows, so that crops are found,
-  and thumbnails that agree (`pipelines.looks`).
+  and thumbnails that agree (`manifests.looks`).
 - videos: hashes a second apart, laid over each other (`pipelines.films`).
 - texts: MinHash (128 permutations, fixed seed) over 5-word shingles; near from an estimated Jaccard similarity of
   ``near_text_similarity`` of the whole texts, or of both without their first fifth: a new heading makes no new text.
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -27,9 +26,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from manifests.looks import AGREEMENT_MIN, HASH_BITS, WINDOWS, Look, agreement
+from manifests.words import shingles
 from pipelines.candidates import band_pairs, near_pairs
 from pipelines.films import Film, same_film
-from pipelines.looks import AGREEMENT_MIN, HASH_BITS, WINDOWS, Look, agreement
 
 SHINGLE_WORDS = 5
 PERMUTATIONS = 128
@@ -38,10 +38,6 @@ BODY_SHINGLES_MIN = 16
 SEED = 17
 _NOMINATING_VIEWS = 4
 _BLOCK = 2_048
-# A letter of a script without spaces is a word here; elsewhere a run of letters and digits is.
-_WORD = re.compile(
-    r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]|[^\W_\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]+"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +47,7 @@ class Signature:
     Attributes:
         kind: which comparison is meant for it; ``exact`` for none but bytes.
         looks: of a video, as of `pipelines.films.pack_looks`.
-        windows: of a picture, or of a video's key looks: hashes of whole and windows as of `pipelines.looks.Look`.
+        windows: of a picture, or of a video's key looks: hashes of whole and windows as of `manifests.looks.Look`.
         small: of a picture: its thumbnail.
         minhash: as of `shingle_minhash`; empty when it has too few words.
         embedding: of a model, unit length, float16; empty without one.
@@ -117,12 +113,6 @@ class Link:
         return self.reason.endswith("_duplicate")
 
 
-def shingles(words: str, count: int = SHINGLE_WORDS) -> list[str]:
-    """Every run of ``count`` words of a text, case and punctuation aside."""
-    found = _WORD.findall(words.lower())
-    return [" ".join(found[start : start + count]) for start in range(len(found) - count + 1)]
-
-
 def shingle_minhash(words: str) -> bytes:
     """MinHash of a text's shingles, and of those after its heading; empty below five words.
 
@@ -130,7 +120,7 @@ def shingle_minhash(words: str) -> bytes:
         `PERMUTATIONS` values of 4 bytes, little-endian, of the whole text; then as many of it without its first
         `HEADING_SHARE`, unless that leaves fewer than `BODY_SHINGLES_MIN`.
     """
-    found = shingles(words)
+    found = shingles(words, SHINGLE_WORDS)
     if not found:
         return b""
     body = found[int(len(found) * HEADING_SHARE) :]

@@ -8,7 +8,7 @@ shared title card is not a copy, and neither is another minute of the same recor
 When 80 % of the shorter one match and no more is known, it is an excerpt: both are kept, on one side of the split.
 
 A cropped copy matches in no whole look. Up to `KEY_LOOKS` looks of every film therefore carry the hashes of their windows
-(`pipelines.looks`); those of one window are laid over the whole looks of the other film. An excerpt that is cropped as well is
+(`manifests.looks`); those of one window are laid over the whole looks of the other film. An excerpt that is cropped as well is
 found only when at least three of the longer film's key looks fall into it.
 """
 
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.looks import HASH_BITS, WINDOWS, look
+from manifests.looks import HASH_BITS, WINDOWS, look
 from pipelines.pictures import PictureStore
 
 FRAMES_MATCHING = 0.65
@@ -65,7 +65,7 @@ class Film:
 
     Attributes:
         packed: as of `pack_looks`.
-        windows: of each of its `key_places`, as of `pipelines.looks.Look`; empty when they are not known.
+        windows: of each of its `key_places`, as of `manifests.looks.Look`; empty when they are not known.
     """
 
     packed: bytes

@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image
 
 from manifests.fingerprint import unit_hash
+from manifests.looks import look
 from manifests.sample import Message, Origin, Part, Sample, Visual, text
 from pipelines.captioner import picture_caption, picture_request, told_by_model
 from pipelines.duplicates import Signature
 from pipelines.extraction import Extracted, Setting
 from pipelines.items import Attachment, Filtered, Quarantined
-from pipelines.looks import look
 from pipelines.model_work import Waiting
 from pipelines.pictures import open_picture, sharpness, store_picture
 from pipelines.quality import bars, bars_share

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
+from manifests import looks
 from manifests.fingerprint import ID_DIGITS, sha256_bytes
 from manifests.shards import MediaItem
 from manifests.visual import VisualSpec
-from pipelines import looks
 from pipelines.items import Quarantined
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -91,22 +91,14 @@ def open_picture(path: Path) -> Image.Image:
                     size = f"{opened.width}x{opened.height}"
                     raise Quarantined("probe", "too_large", f"{size} px are more than {PIXELS_MAX:,}", "image")
                 opened.load()
-                picture = ImageOps.exif_transpose(opened)
+                picture = looks.upright_rgb(opened)
     except Quarantined:
         raise
     except Image.DecompressionBombError as error:
         raise Quarantined("probe", "too_large", _words(error, path), "image") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
         raise Quarantined("decode", "undecodable", _words(error, path), "image") from error
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        whole = picture.convert("RGBA")
-        white = Image.new("RGBA", whole.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, whole).convert("RGB")
-    if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
-        values = np.asarray(picture, dtype=np.float64)
-        span = float(values.max() - values.min()) or 1.0
-        return Image.fromarray(((values - values.min()) / span * 255).astype(np.uint8)).convert("RGB")
-    return picture.convert("RGB")
+    return picture
 
 
 def _words(error: Exception, path: Path) -> str:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from manifests.benchmarks import benchmark_identity
 from manifests.recipe import QualitySpec
 from manifests.sample import Sample
 from pipelines.clip_score import clip_requests, clip_score, judge_clip, model_name, source_embedding
-from pipelines.decontamination import Decontamination, benchmark_identity
+from pipelines.decontamination import Decontamination
 from pipelines.hooks import hook_identity, load_hook
 from pipelines.items import Quarantined
 from pipelines.language import judge_language

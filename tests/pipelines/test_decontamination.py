@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from manifests.benchmarks import Benchmark, BenchmarkItem, benchmark_identity, read_benchmark
 from manifests.errors import UsageError
 from manifests.recipe import Recipe
-from pipelines.decontamination import Benchmark, BenchmarkItem, benchmark_identity, read_benchmark
 from pipelines.extraction import Outcome, item_recipe
 
 PLACES = ("a red barn", "the old mill", "a stone bridge", "the quiet harbour", "a narrow street", "the northern gate")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from manifests.looks import AGREEMENT_MIN, WINDOWS, agreement, look
 from pipelines.duplicates import Signature, find_links, look_distance
-from pipelines.looks import AGREEMENT_MIN, WINDOWS, agreement, look
 
 BITS = 6
 
@@ -68,7 +68,7 @@ def test_a_look_has_every_window_and_a_flat_picture_has_none(examples: Path) -> 
 
 
 def test_a_hash_does_not_depend_on_the_order_of_sums(examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pipelines.looks as module
+    import manifests.looks as module
 
     picture = Image.open(examples / "images" / "china.jpg")
     plain = look(picture)

@@ -19,7 +19,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 HASH_BITS = 64
 CROPS = ((0.0, 1.0), (0.0, 0.95), (0.025, 0.975), (0.05, 1.0), (0.05, 0.95))
@@ -50,6 +50,20 @@ class Look:
     def whole(self) -> int:
         """The hash of the whole picture."""
         return int.from_bytes(self.windows[:8], "big")
+
+
+def upright_rgb(opened: Image.Image) -> Image.Image:
+    """A decoded picture as it is seen: upright, RGB, transparency over white, 16 bits stretched to 8."""
+    picture = ImageOps.exif_transpose(opened)
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        whole = picture.convert("RGBA")
+        white = Image.new("RGBA", whole.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, whole).convert("RGB")
+    if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
+        values = np.asarray(picture, dtype=np.float64)
+        span = float(values.max() - values.min()) or 1.0
+        return Image.fromarray(((values - values.min()) / span * 255).astype(np.uint8)).convert("RGB")
+    return picture.convert("RGB")
 
 
 def look(picture: Image.Image) -> Look | None:
