@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROW_GROUP = 65_536
+GROUP_BYTES = 8 * 2**20
+BATCH_ROWS = 512
 ID_COLUMNS = frozenset({"sample_id", "source_id", "sequence_id", "media_id", "duplicate_cluster"})
 """Columns of content hashes: whoever asks for one value of these must not read the whole table."""
 FALSE_POSITIVES = 0.01
@@ -123,6 +126,51 @@ def write_rows(path: Path, rows: list[dict[str, Any]] | pa.Table, schema: pa.Sch
         table = pa.Table.from_pylist(rows, schema=schema)
     with writing(path) as stream:
         pq.write_table(table, stream, row_group_size=ROW_GROUP, **parquet_options(schema, len(table)))
+
+
+def write_row_stream(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> int:
+    """Writes rows as they come as one Parquet file, whole or not at all; returns how many there were, and writes none for none.
+
+    The bytes are those of `write_rows` as long as the rows fill one group. A group ends at `ROW_GROUP` rows or `GROUP_BYTES` of
+    columns, so that memory does not grow with the file.
+
+    Raises:
+        pa.ArrowInvalid: a row does not fit the schema.
+    """
+    groups = _groups(rows, schema)
+    first = next(groups, None)
+    if first is None:
+        return 0
+    second = next(groups, None)
+    # Groups after the first may hold more rows: shorter ones.
+    distinct = len(first) if second is None else 2 * len(first)
+    count = 0
+    with writing(path) as stream, pq.ParquetWriter(stream, schema, **parquet_options(schema, distinct)) as writer:
+        for group in itertools.chain([first], [] if second is None else [second], groups):
+            writer.write_table(group, row_group_size=ROW_GROUP)
+            count += len(group)
+    return count
+
+
+def _groups(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> Iterator[pa.Table]:
+    group: list[pa.Table] = []
+    count = size = 0
+    ahead = iter(rows)
+    while batch := list(itertools.islice(ahead, BATCH_ROWS)):
+        group.append(pa.Table.from_pylist(batch, schema=schema))
+        count, size = count + len(batch), size + group[-1].nbytes
+        if count + BATCH_ROWS > ROW_GROUP or size >= GROUP_BYTES:
+            yield pa.concat_tables(group).combine_chunks()
+            group, count, size = [], 0, 0
+    if group:
+        yield pa.concat_tables(group).combine_chunks()
+
+
+def read_row_stream(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet file, a few at a time."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=BATCH_ROWS):
+            yield from batch.to_pylist()
 
 
 def remove_leftovers(folder: Path) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import shutil
 import time
 from collections import Counter
@@ -26,12 +27,16 @@ from manifests.progress import Progress, silent
 from manifests.recipe import Recipe
 from pipelines.finished import item_key, read_finished, setting_id
 from pipelines.inputs import Inputs, find_inputs
+from pipelines.isolation import Readers
 from pipelines.items import Item
+from pipelines.listing import listing_path, write_listing
 from pipelines.remote import bring
+from pipelines.running import cores, run_pipeline
 from pipelines.waiting import forget_failures
 
 STEP = "curate"
-WORK_FOLDERS = ("items", "pending", "answers", "asking", "slots")
+WORK_FOLDERS = ("items", "pending", "answers", "asking", "slots", "places")
+WORK_FILES = ("curated.json", "ledger", "listing.jsonl")
 TABLES = ("samples", "media", "sources", "lineage", "quarantine", "dropped", "annotations")
 
 
@@ -80,7 +85,25 @@ def curate(
     out = Path(out).resolve()
     _check_out(inputs, out)
     corpus = Corpus(out)
+    readers = Readers(recipe)
+    try:
+        return _curated(inputs, corpus, recipe, readers, beam_options, progress, started)
+    finally:
+        readers.close()
+
+
+def _curated(
+    inputs: Sequence[Path],
+    corpus: Corpus,
+    recipe: Recipe,
+    readers: Readers,
+    beam_options: Sequence[str],
+    progress: Progress,
+    started: float,
+) -> CurateResult:
     mirrors = corpus.work / "inputs"
+    if not beam_options and not (corpus.folder / "steps").exists() and not (corpus.work / "items").exists():
+        readers.start(cores())  # they load what they need while this process looks at the inputs and loads Beam
     local = [bring(path, mirrors, beam_options, lambda done, total: progress("fetch inputs", done, total)) for path in inputs]
     found = find_inputs(
         local, lambda done, total: progress("hash inputs", done, total), trees=recipe.curate.documents.source_trees
@@ -92,12 +115,15 @@ def curate(
         if record is not None and _unanswered(record):
             record = None
         unchanged = record is not None
-        keyed = [(item_key(item, setting), item) for item in found.items]
+        keys = [item_key(item, setting) for item in found.items]
+        wanted, attached = set(keys), found.attached
         if record is None:
-            record, reused = _curate(corpus, keyed, found.attached, recipe, fingerprint, beam_options, progress)
+            places = _dealt(write_listing(listing_path(corpus.work), zip(keys, found.items, strict=True)), found.items)
+            del found, keys  # they lie in the listing now, and would stay in memory as long as the pipeline runs
+            record, reused = _curate(corpus, wanted, places, attached, recipe, readers, fingerprint, beam_options, progress)
         elif not _identified(corpus, recipe):
             corpus.write_identity(recipe)
-        wanted = {key for key, _ in keyed} if recipe.curate.keep_items else set()
+        wanted = wanted if recipe.curate.keep_items else set()
         if not wanted:
             shutil.rmtree(mirrors, ignore_errors=True)
         kept_bytes = _clear_work(corpus, wanted, unanswered=_unanswered(record))
@@ -160,17 +186,26 @@ def _alone(corpus: Corpus) -> Iterator[None]:
         yield
 
 
+def _dealt(places: Sequence[int], items: Sequence[Item]) -> list[int]:
+    """Places of the listing in an order that gives workers, who are dealt items in turn, about equal bytes to read."""
+    workers = cores()
+    largest = sorted(range(len(items)), key=lambda at: (-items[at].bytes, at))
+    rounds = [largest[start : start + workers] for start in range(0, len(largest), workers)]
+    return [places[at] for number, dealt in enumerate(rounds) for at in (reversed(dealt) if number % 2 else dealt)]
+
+
 def _curate(
     corpus: Corpus,
-    keyed: Sequence[tuple[str, Item]],
+    wanted: set[str],
+    places: Sequence[int],
     attached: int,
     recipe: Recipe,
+    readers: Readers,
     fingerprint: str,
     beam_options: Sequence[str],
     progress: Progress,
 ) -> tuple[StepRecord, int]:
     from pipelines.endpoint import api_key
-    from pipelines.running import run_pipeline
 
     if recipe.curate.captions is not None:
         api_key(recipe.curate.captions)
@@ -178,18 +213,19 @@ def _curate(
     corpus.write_identity(recipe)
     remove_leftovers(corpus.folder)
     forget_failures(corpus.work)
-    finished = corpus.work / "items"
-    wanted = {key for key, _ in keyed}
-    reused = len(wanted & _names(finished))
+    finished = _Finished(corpus.work / "items", wanted)
+    reused = finished.count()
     report = corpus.work / "curated.json"
     report.unlink(missing_ok=True)
 
     def tell() -> None:
-        done = len(wanted & _names(finished))
+        done = finished.count()
+        if done == len(wanted):
+            readers.close()  # they hold memory that writing may need
         progress("read inputs", done, len(wanted), "writing" if done == len(wanted) else "")
 
     tell()
-    run_pipeline(keyed, corpus.folder, recipe, beam_options, tell)
+    run_pipeline(places, corpus.folder, recipe, beam_options, tell)
     value = read_json(report)
     counts: dict[str, Any] = {**value["counts"], "attached": attached}
     if not counts["samples"]:
@@ -204,8 +240,20 @@ def _curate(
     return corpus.commit(STEP, fingerprint, counts, written, owned), reused
 
 
-def _names(finished: Path) -> set[str]:
-    return {path.name for path in finished.glob("??/*") if not path.name.startswith(".")}
+class _Finished:
+    """How many of the wanted items are finished; a folder is only listed again when something appeared in it."""
+
+    def __init__(self, folder: Path, wanted: set[str]) -> None:
+        self.folder, self.wanted = folder, wanted
+        self.known: dict[str, tuple[int, int]] = {}
+
+    def count(self) -> int:
+        """How many there are now."""
+        for folder in os.scandir(self.folder) if self.folder.is_dir() else ():
+            changed = os.stat(folder.path).st_mtime_ns
+            if self.known.get(folder.name, (0, 0))[0] != changed:
+                self.known[folder.name] = (changed, sum(entry.name in self.wanted for entry in os.scandir(folder.path)))
+        return sum(there for _, there in self.known.values())
 
 
 def _empty_tables(corpus: Corpus, filled: set[str]) -> list[Path]:
@@ -244,7 +292,8 @@ def _clear_work(corpus: Corpus, wanted: set[str], *, unanswered: bool) -> int:
     for name in WORK_FOLDERS:
         if not (name == "items" and wanted) and not (name == "answers" and unanswered):
             shutil.rmtree(corpus.work / name, ignore_errors=True)
-    (corpus.work / "curated.json").unlink(missing_ok=True)
+    for name in WORK_FILES:
+        (corpus.work / name).unlink(missing_ok=True)
     kept_bytes = 0
     for path in (corpus.work / "items").glob("??/*"):
         if path.name not in wanted or (unanswered and any(done.get("again") for done in read_finished(path).work.values())):

@@ -19,8 +19,10 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -38,6 +40,7 @@ BODY_SHINGLES_MIN = 16
 SEED = 17
 _NOMINATING_VIEWS = 4
 _BLOCK = 2_048
+_FILMS_KEPT = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,7 @@ class Signature:
         return cls(**{**value, **packed, "pictures": tuple(value["pictures"])})
 
 
+_KINDS = ("exact", "image", "video", "text")
 _PACKED = ("looks", "windows", "small", "minhash", "embedding")
 
 
@@ -137,7 +141,7 @@ def sketch(values: Iterable[str]) -> bytes:
 
 
 def find_links(
-    checksums: Sequence[str],
+    checksums: Iterable[str],
     signatures: Sequence[Signature],
     *,
     near_image_bits: int,
@@ -148,7 +152,7 @@ def find_links(
 
     Args:
         checksums: SHA-256 of each source's own bytes.
-        signatures: of the same sources, in the same order.
+        signatures: of the same sources, in the same order; each is asked for a few times, and may be read anew each time.
         near_image_bits: largest Hamming distance of two looks that are the same.
         near_text_similarity: smallest estimated Jaccard similarity of two texts that are the same.
         semantic_similarity: smallest cosine of two embeddings that are the same thing.
@@ -157,14 +161,14 @@ def find_links(
         Links in order of left, then right; exact before near before semantic for one pair.
     """
     links: dict[tuple[int, int], Link] = {}
-    first: dict[str, int] = {}
-    for place, checksum in enumerate(checksums):
-        if first.setdefault(checksum, place) != place:
-            link = Link(left=first[checksum], right=place, reason="exact_duplicate", detail="equal SHA-256")
-            links[link.left, link.right] = link
+    # Numbers for checksums: equal ones get one, and strings of a whole archive need not stay.
+    _, first, equal = np.unique(np.fromiter(checksums, dtype="S64"), return_index=True, return_inverse=True)
+    for place in np.flatnonzero(first[equal] != np.arange(len(equal))).tolist():
+        left = int(first[equal[place]])
+        links[left, place] = Link(left=left, right=place, reason="exact_duplicate", detail="equal SHA-256")
     # Copies to the byte need no second look: what is near to one of them is near to all.
-    kinds = {(checksum, signatures[place].kind): place for place, checksum in reversed(list(enumerate(checksums)))}
-    own = sorted(kinds.values())
+    kinds = np.array([_KINDS.index(signature.kind) for signature in signatures], dtype=np.int64)
+    own = np.sort(np.unique(equal * len(_KINDS) + kinds, return_index=True)[1]).tolist()
     for found in (
         _image_links(own, signatures, near_image_bits),
         _video_links(own, signatures, near_image_bits),
@@ -204,15 +208,18 @@ def look_distance(one: bytes, other: bytes) -> int:
 
 
 def _video_links(places: Sequence[int], signatures: Sequence[Signature], bits: int) -> Iterator[Link]:
-    films = {
-        place: Film(signatures[place].looks, signatures[place].windows)
-        for place in places
-        if signatures[place].kind == "video" and signatures[place].looks
-    }
-    if len(films) < 2:
+    shown = [place for place in places if signatures[place].kind == "video" and signatures[place].looks]
+    if len(shown) < 2:
         return
+
+    @lru_cache(maxsize=_FILMS_KEPT)
+    def film_of(place: int) -> Film:
+        signature = signatures[place]
+        return Film(signature.looks, signature.windows)
+
     hashes, owners, whole = [], [], []
-    for place, film in films.items():
+    for place in shown:
+        film = Film(signatures[place].looks, signatures[place].windows)
         # A few key looks nominate: a copy shares nearly all of them.
         views = np.unique(film.views[:: -(-len(film.views) // _NOMINATING_VIEWS)]) if film.windows else film.hashes[:0]
         for values, target in ((np.unique(film.hashes), True), (views, False)):
@@ -220,7 +227,7 @@ def _video_links(places: Sequence[int], signatures: Sequence[Signature], bits: i
             owners.append(np.full(len(values), place, dtype=np.int64))
             whole.append(np.full(len(values), target))
     for left, right in near_pairs(np.concatenate(hashes), np.concatenate(owners), np.concatenate(whole), bits).tolist():
-        found = same_film(films[left], films[right], bits)
+        found = same_film(film_of(left), film_of(right), bits)
         if found is not None:
             yield Link(left=left, right=right, reason=found[0], detail=found[1])
 
@@ -264,9 +271,9 @@ def _picture_links(signatures: Sequence[Signature]) -> Iterator[Link]:
                 yield Link(left=first[picture], right=place, reason="shared_picture", detail=f"both show picture {picture}")
 
 
-def components(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
+def components(count: int, pairs: Iterable[tuple[int, int]]) -> array[int]:
     """For each of ``count`` places, the smallest place that it is connected with."""
-    parent = list(range(count))
+    parent = array("q", range(count))
 
     def find(place: int) -> int:
         while parent[place] != place:
@@ -277,4 +284,4 @@ def components(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
     for left, right in pairs:
         low, high = sorted((find(left), find(right)))
         parent[high] = low
-    return [find(place) for place in range(count)]
+    return array("q", (find(place) for place in range(count)))

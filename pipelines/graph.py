@@ -1,16 +1,17 @@
 """The Beam pipeline: read items, decide on all of them together, write the tables and shards.
 
-    items -> spread -> read (each in a process of its own; finished ones are reused) -> summaries -> verdict
-                         |                                                             ^  |             |
-                         +-> requests -> each once -> answer -> by item -> read again -+  |             |
-                                                                   (at most `ROUNDS`)     |             |
-                                       rows and pictures of kept items, by file <---------+- side input +
-                                            |-> one Parquet file each
-                                            |-> one media shard each -> its rows of `media` -> Parquet
+    places of items -> spread -> read (each in a process of its own; finished ones are reused) -> all read? -> verdict
+                                  |                                                             ^               |
+                                  +-> requests -> each once -> answer -> by item -> read again -+               |
+                                                                            (at most `ROUNDS`)                  |
+                                        one Parquet file each <- names of files of tables <---------------------+
+                                        one media shard each  <- numbers of shards <----------------------------+
+                                                 +-> all written? -> files of `media` -> one Parquet file each
 
-Every file is written whole by one worker from rows it sorts, so bytes depend neither on how many workers there are nor on
-which came first. Items travel as paths, pictures never: workers share the corpus folder (a local disk, or one mounted on all
-machines).
+What travels is names: of items, files and shards. What is known of items is in their finished files and, once it is
+decided, in the ledger (`pipelines.ledger`); neither the runner nor a worker holds it. Every file is written whole by one worker
+from rows it sorts, so bytes depend neither on how many workers there are nor on which came first. Workers share the corpus
+folder (a local disk, or one mounted on all machines).
 """
 
 from __future__ import annotations
@@ -22,44 +23,34 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton, TaggedOutput
 
-from manifests import files, schemas
+from manifests import files
 from manifests.corpus import Corpus
-from manifests.fingerprint import sha256_bytes, unit_hash
+from manifests.errors import LongreelError
 from manifests.recipe import Recipe
-from manifests.shards import MediaItem, write_shard
 from pipelines.asking import Asker, Question
 from pipelines.finished import finished_path, read_finished
 from pipelines.isolation import Readers
 from pipelines.items import Item
-from pipelines.kept import Places, pictures_at
+from pipelines.ledger import Summary
+from pipelines.listing import listed, listed_item, listing_path
 from pipelines.model_work import REMOTE, ROUNDS
 from pipelines.reading import Reading
-from pipelines.verdict import Summary, Verdict, decide
+from pipelines.verdict import Verdict, decide
 from pipelines.waiting import forget_pictures, pending_path, read_pending
+from pipelines.writing import TableFile, ledger_path, table_files, write_media_shard, write_table_file
 
-FileKey = tuple[str, str, str, int]
-SORTED_BY: dict[str, tuple[str, ...]] = {
-    "samples": ("sample_id",),
-    "lineage": ("sample_id", "message", "part", "frame"),
-    "media": ("media_id",),
-    "sources": ("source",),
-    "quarantine": ("source",),
-    "dropped": ("source", "sample_id", "task", "reason", "detail"),
-    "annotations": ("source",),
-}
-_SPLIT_BY = {"samples": "sample_id", "lineage": "sample_id", "media": "media_id"}
-_NONE = ""
 READ, ASKED = "read", "asked"
 
 
 class Curation(beam.PTransform):
-    """Items and their keys to the paths and sizes of everything that was written.
+    """Places of items in the listing to the paths and sizes of everything that was written.
 
-    Guarantees: each file of the result is there whole, with rows in the order of `SORTED_BY`; running it again over the
-    same items writes the same bytes. Does not guarantee that a file of an earlier run is gone: that is `Corpus.commit`.
+    Guarantees: each file of the result is there whole, with rows in the order of `pipelines.writing.SORTED_BY`; running it
+    again over the same items writes the same bytes. Does not guarantee that a file of an earlier run is gone: that is
+    `Corpus.commit`.
 
     Args:
-        folder: the corpus; shared by all workers.
+        folder: the corpus; shared by all workers. The listing of its items is there.
         recipe: what is made of the items.
     """
 
@@ -67,40 +58,44 @@ class Curation(beam.PTransform):
         super().__init__()
         self.folder, self.recipe = str(folder), recipe
 
-    def expand(self, items: beam.PCollection[tuple[str, Item]]) -> beam.PCollection[dict[str, Any]]:
+    def expand(self, items: beam.PCollection[int]) -> beam.PCollection[dict[str, Any]]:
         """Read, decide, write."""
-        summaries = self.read(items | "spread" >> beam.Reshuffle())
-        verdict = summaries | "gather" >> beam.combiners.ToList() | "decide" >> beam.Map(decide, self.recipe)
-        fates = AsSingleton(verdict)
+        read = self.read(items | "spread" >> beam.Reshuffle())
+        verdict = read | "count" >> beam.combiners.Count.Globally() | "decide" >> beam.Map(judge, self.folder, self.recipe)
         tables = (
-            summaries
-            | "files" >> beam.FlatMap(files_of, self.folder, self.recipe, fates).with_output_types(tuple[FileKey, str])
-            | "by file" >> beam.GroupByKey()
-            | "write rows" >> beam.Map(write_items_rows, self.folder, self.recipe, fates)
+            verdict
+            | "tables" >> beam.FlatMap(table_files, self.recipe, media=False).with_output_types(TableFile)
+            | "spread tables" >> beam.Reshuffle()
+            | "write rows" >> beam.FlatMap(write_table_file, self.folder)
         )
         shards = (
-            summaries
-            | "pictures" >> beam.FlatMap(pictures_of, fates).with_output_types(tuple[int, tuple[str, str, str]])
-            | "by shard" >> beam.GroupByKey()
+            verdict
+            | "shards" >> beam.FlatMap(lambda verdict: verdict.shards).with_output_types(int)
+            | "spread shards" >> beam.Reshuffle()
             | "write shard" >> beam.Map(write_media_shard, self.folder)
         )
         media = (
             shards
-            | "places" >> beam.FlatMap(places_of, self.recipe, fates).with_output_types(tuple[FileKey, dict[str, Any]])
-            | "by media file" >> beam.GroupByKey()
-            | "write places" >> beam.Map(write_rows_of_file, self.folder)
+            | "gather shards" >> beam.combiners.ToList()
+            | "media files" >> beam.FlatMap(media_files, self.recipe, AsSingleton(verdict))
+            | "spread media" >> beam.Reshuffle()
+            | "write places" >> beam.FlatMap(write_media_file, self.folder, AsSingleton(verdict))
         )
-        written = (shards | "shard paths" >> beam.Map(lambda shard: shard[0]), tables, media) | "all paths" >> beam.Flatten()
-        return written | "gather paths" >> beam.combiners.ToList() | "report" >> beam.Map(report, self.folder, fates)
+        written = (shards, tables, media) | "all paths" >> beam.Flatten()
+        return (
+            written
+            | "gather paths" >> beam.combiners.ToList()
+            | "report" >> beam.Map(report, self.folder, AsSingleton(verdict))
+        )
 
-    def read(self, items: beam.PCollection[tuple[str, Item]]) -> beam.PCollection[Summary]:
-        """The summaries of all items, those that need models after as many further readings as they need."""
-        summaries = []
-        waiting: Any = items
+    def read(self, items: beam.PCollection[int]) -> beam.PCollection[str]:
+        """The keys of all items once they are finished, those that need models after as many further readings as they need."""
+        finished = []
+        waiting: Any = items | "look up" >> beam.Map(listed_item, self.folder)
         for turn in range(ROUNDS + 1):
             label = "read" if not turn else f"read again {turn}"
             read = waiting | label >> beam.ParDo(ReadItem(self.folder, self.recipe, turn)).with_outputs(ASKED, main=READ)
-            summaries.append(read[READ])
+            finished.append(read[READ])
             if turn < ROUNDS:
                 waiting = (
                     read[ASKED]
@@ -110,11 +105,11 @@ class Curation(beam.PTransform):
                     >> beam.ParDo(AnswerRequests(self.folder, self.recipe, turn + 1)).with_output_types(tuple[str, str])
                     | f"by item {turn + 1}" >> beam.GroupByKey()
                 )
-        return tuple(summaries) | "all items" >> beam.Flatten()
+        return tuple(finished) | "all items" >> beam.Flatten()
 
 
 class ReadItem(beam.DoFn):
-    """Makes sure that an item is finished or waits for models; summarises it, or asks what it asks.
+    """Makes sure that an item is finished or waits for models; gives its key, or asks what it asks.
 
     A finished item is not read again, one that waits neither. Requests to remote models are asked already here, in threads that
     wait for a network while the next item is read. That is a head start and no promise: `AnswerRequests` asks what is left.
@@ -131,7 +126,7 @@ class ReadItem(beam.DoFn):
         self.readers = Readers(self.recipe)
         self.asker = Asker(Path(self.work), self.recipe)
 
-    def process(self, element: tuple[str, Any]) -> Iterator[Summary | TaggedOutput]:
+    def process(self, element: tuple[str, Any]) -> Iterator[str | TaggedOutput]:
         """One item: key and item on the first reading, key and ids of its answered requests on a further one."""
         key, value = element
         item = Item.from_json(read_pending(pending_path(Path(self.work), key, self.turn)).item) if self.turn else value
@@ -141,7 +136,7 @@ class ReadItem(beam.DoFn):
         if reading.finished.is_file():
             for turn in range(1, self.turn + 1):
                 forget_pictures(pending_path(Path(self.work), key, turn))
-            yield summarise(key, item, reading.finished)
+            yield key
             return
         for request_id, request in read_pending(reading.pending).requests.items():
             if request.kind in REMOTE:
@@ -184,6 +179,20 @@ class AnswerRequests(beam.DoFn):
         self.asker.finish()
 
 
+def judge(finished: int, folder: str, recipe: Recipe) -> Verdict:
+    """Decides on all items of the listing, which are finished by now.
+
+    Raises:
+        LongreelError: not as many were read as there are (a defect, or another run's listing).
+    """
+    work = Corpus(Path(folder)).work
+    expected = sum(1 for _ in listed(listing_path(work)))
+    if finished != expected:
+        raise LongreelError(f"{finished} of {expected} inputs were read; this is a defect, please report it")
+    found = (summarise(key, item, finished_path(work, key)) for key, item in listed(listing_path(work)))
+    return decide(found, recipe, ledger_path(folder))
+
+
 def summarise(key: str, item: Item, path: Path) -> Summary:
     """What the verdict needs to know of a finished item."""
     finished = read_finished(path)
@@ -219,132 +228,20 @@ def summarise(key: str, item: Item, path: Path) -> Summary:
     )
 
 
-def _file_key(table: str, row: dict[str, Any], verdict: Verdict, rows_per_file: int) -> FileKey:
-    """The file a row belongs to: its partition, and there its range of ids."""
-    context, duration = (row["context_bucket"], row["duration_bucket"]) if table == "samples" else (None, None)
-    part = 0
-    if table in _SPLIT_BY:
-        parts = -(-verdict.rows[table, context, duration] // rows_per_file)
-        part = int(row[_SPLIT_BY[table]][:8], 16) * parts >> 32
-    return table, context or _NONE, duration or _NONE, part
+def media_files(shards: list[dict[str, Any]], recipe: Recipe, verdict: Verdict) -> Iterator[TableFile]:
+    """The files of `media`, once all shards are written."""
+    if len(shards) != len(verdict.shards):
+        raise LongreelError(f"{len(shards)} of {len(verdict.shards)} shards were written; this is a defect, please report it")
+    return table_files(verdict, recipe, media=True)
 
 
-def rows_of(key: str, folder: str, recipe: Recipe, verdict: Verdict) -> Iterator[tuple[FileKey, dict[str, Any]]]:
-    """Every row that an item puts into a table, with the file it belongs to."""
-    fate = verdict.fates[key]
-    finished = read_finished(finished_path(Corpus(Path(folder)).work, key))
-    source = fate.source_row
-    tables: dict[str, list[dict[str, Any]]] = {"sources": [source], "dropped": [*finished.dropped, *fate.dropped]}
-    if finished.quarantine is not None:
-        tables["quarantine"] = [finished.quarantine]
-    if fate.used:
-        common = {"split": source["split"], "duplicate_cluster": source["duplicate_cluster"]}
-        tables["samples"] = [
-            {**row, **common, "quality": [tuple(score) for score in row["quality"]]}
-            for row in finished.samples
-            if row["sample_id"] not in fate.lost_samples
-        ]
-        tables["lineage"] = [row for row in finished.lineage if row["sample_id"] not in fate.lost_samples]
-        if finished.annotation is not None:
-            kind, payload = finished.annotation
-            named = {name: source[name] for name in ("source_id", "source", "licence")}
-            tables["annotations"] = [{**named, "kind": kind, "payload": payload, **common}]
-    for table, rows in tables.items():
-        for row in rows:
-            yield _file_key(table, row, verdict, recipe.curate.rows_per_file), row
-
-
-def files_of(summary: Summary, folder: str, recipe: Recipe, verdict: Verdict) -> Iterator[tuple[FileKey, str]]:
-    """The files that an item has rows in, with its key: rows themselves are not shuffled, they lie in the finished item."""
-    for file in dict.fromkeys(file for file, _ in rows_of(summary.key, folder, recipe, verdict)):
-        yield file, summary.key
-
-
-def pictures_of(summary: Summary, verdict: Verdict) -> Iterator[tuple[int, tuple[str, str, str]]]:
-    """The pictures that an item stores: shard number, then media_id, key of the item, source_id."""
-    fate = verdict.fates[summary.key]
-    if fate.used:
-        shard = int(unit_hash("shard", summary.source_id) * verdict.shards)
-        for media_id, _ in summary.media:
-            if media_id not in fate.lost_media:
-                yield shard, (media_id, summary.key, summary.source_id)
-
-
-def write_media_shard(
-    shard: tuple[int, Iterable[tuple[str, str, str]]], folder: str
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Writes one shard, its pictures in order of media_id; returns what was written and where each picture lies."""
-    number, pictures = shard
-    members = sorted(pictures)
-    name = f"media/shard-{number:05d}.tar"
-    shown: list[MediaItem] = []
-    kept: dict[str, Places] = {}
-
-    def items() -> Iterator[MediaItem]:
-        for media_id, key, _ in members:
-            path = finished_path(Corpus(Path(folder)).work, key)
-            if key not in kept:
-                kept[key] = read_finished(path).media
-            (item,) = pictures_at(path, kept[key], [media_id])
-            if sha256_bytes(item.data)[: len(media_id)] != media_id:
-                raise ValueError(
-                    f"picture {media_id} of finished item {key} has other bytes: delete {folder}/_work and curate again"
-                )
-            shown.append(MediaItem(media_id=media_id, extension=item.extension, height=item.height, width=item.width, data=b""))
-            yield item
-
-    placed = write_shard(Path(folder) / name, items())
-    rows = [
-        {
-            "media_id": place.media_id,
-            "shard": name,
-            "offset": place.offset,
-            "length": place.length,
-            "sha256": place.sha256,
-            "extension": item.extension,
-            "height": item.height,
-            "width": item.width,
-            "source_id": source_id,
-        }
-        for place, item, (_, _, source_id) in zip(placed, shown, members, strict=True)
-    ]
-    return {"path": name, "rows": len(rows)}, rows
-
-
-def places_of(
-    shard: tuple[dict[str, Any], list[dict[str, Any]]], recipe: Recipe, verdict: Verdict
-) -> Iterator[tuple[FileKey, dict[str, Any]]]:
-    """The rows of `media` for one shard."""
-    for row in shard[1]:
-        yield _file_key("media", row, verdict, recipe.curate.rows_per_file), row
-
-
-def write_items_rows(file: tuple[FileKey, Iterable[str]], folder: str, recipe: Recipe, verdict: Verdict) -> dict[str, Any]:
-    """Writes one Parquet file from the finished items that have rows in it."""
-    wanted, keys = file
-    return write_rows_of_file(
-        (wanted, (row for key in keys for at, row in rows_of(key, folder, recipe, verdict) if at == wanted)), folder
-    )
-
-
-def write_rows_of_file(file: tuple[FileKey, Iterable[dict[str, Any]]], folder: str) -> dict[str, Any]:
-    """Writes one Parquet file, its rows in order."""
-    (table, context, duration, part), rows = file
-    ordered = sorted(rows, key=lambda row: tuple((row[name] is not None, row[name] or 0) for name in SORTED_BY[table]))
-    path = table_folder(Corpus(folder), table, context, duration) / f"part-{part:05d}.parquet"
-    files.write_rows(path, ordered, schemas.TABLES[table])
-    return {"path": path.relative_to(folder).as_posix(), "rows": len(ordered)}
-
-
-def table_folder(corpus: Corpus, table: str, context: str = _NONE, duration: str = _NONE) -> Path:
-    """The folder of a partition of this step."""
-    if table == "samples":
-        return corpus.table(table, origin="curate", context_bucket=context or None, duration_bucket=duration or None)
-    return corpus.table(table, origin="curate")
+def write_media_file(file: TableFile, folder: str, verdict: Verdict) -> list[dict[str, Any]]:
+    """Writes one file of `media`."""
+    return write_table_file(file, folder, verdict.shards)
 
 
 def report(written: list[dict[str, Any]], folder: str, verdict: Verdict) -> dict[str, Any]:
     """Leaves what was written, and the figures, where the driver reads them: `curated.json` in the work folder."""
     value = {"written": sorted(written, key=lambda file: file["path"]), "counts": verdict.counts}
-    files.write_json(Corpus(folder).work / "curated.json", value)
+    files.write_json(Corpus(Path(folder)).work / "curated.json", value)
     return value

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import manifests
 from manifests.errors import LongreelError
@@ -53,9 +54,10 @@ class _LargeError(Exception):
 
 
 class _Reader:
-    """One reader process."""
+    """One reader process; it is starting when this returns, and the first item waits until it has."""
 
     def __init__(self, recipe_json: str) -> None:
+        self.ready = False
         environment = {**os.environ, "PYTHONPATH": import_path(), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pipelines.reader_process", str(os.getpid())],
@@ -67,8 +69,13 @@ class _Reader:
         )
         self.words = bytearray()
         threading.Thread(target=self._listen, daemon=True).start()
+        with contextlib.suppress(_DiedError):  # it is said when it is waited for
+            self._say(recipe_json)
+
+    def _wait_until_ready(self) -> None:
         try:
-            self._ask(recipe_json, START_LIMIT_S)
+            self._hear(START_LIMIT_S)
+            self.ready = True
         except (_DiedError, _LateError) as error:
             self.kill()
             words = self.words.decode("utf-8", "replace").strip().splitlines()
@@ -82,14 +89,16 @@ class _Reader:
                 self.words += line
                 del self.words[:-4096]
 
-    def _ask(self, line: str, limit_s: float, memory_max: int | None = None) -> None:
+    def _say(self, line: str) -> None:
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         try:
             self.process.stdin.write(line.encode() + b"\n")
             self.process.stdin.flush()
         except (BrokenPipeError, OSError) as error:
             raise _DiedError from error
+
+    def _hear(self, limit_s: float, memory_max: int | None = None) -> None:
+        assert self.process.stdout is not None
         deadline = time.monotonic() + limit_s
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
@@ -108,8 +117,12 @@ class _Reader:
             _LateError: it took longer than ``limit_s`` seconds.
             _LargeError: the process took more than ``memory_max`` bytes.
             _DiedError: the process ended.
+            LongreelError: it did not start.
         """
-        self._ask(json.dumps(reading.to_json()), limit_s, memory_max)
+        if not self.ready:
+            self._wait_until_ready()
+        self._say(json.dumps(reading.to_json()))
+        self._hear(limit_s, memory_max)
 
     def kill(self) -> int:
         """Ends the process now; returns its exit status."""
@@ -123,26 +136,46 @@ class _Reader:
 
 
 class Readers:
-    """Reader processes for any number of threads: as many as are used at a time.
+    """Reader processes for any number of threads: as many as are used at a time. All of a process share those that are idle.
 
     Args:
         recipe: what they read with.
     """
 
+    _idle: ClassVar[dict[str, list[_Reader]]] = {}
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
     def __init__(self, recipe: Recipe) -> None:
         self.recipe_json = canonical_json(recipe)
         self.limit_s = recipe.curate.item_time_limit_s
         self.memory_max = recipe.curate.item_memory_max
-        self.idle: list[_Reader] = []
-        self.lock = threading.Lock()
+
+    @property
+    def idle(self) -> list[_Reader]:
+        """The processes that wait for an item."""
+        with self._lock:
+            return [*self._idle.get(self.recipe_json, [])]
+
+    def start(self, count: int) -> None:
+        """Starts as many readers as will be needed soon, and does not wait for them."""
+        for _ in range(count):
+            self._put(_Reader(self.recipe_json))
+
+    def _take(self) -> _Reader:
+        with self._lock:
+            idle = self._idle.get(self.recipe_json)
+            if idle:
+                return idle.pop()
+        return _Reader(self.recipe_json)
+
+    def _put(self, reader: _Reader) -> None:
+        with self._lock:
+            self._idle.setdefault(self.recipe_json, []).append(reader)
 
     def read(self, reading: Reading) -> None:
         """Has one item read; afterwards it is finished or waits for models, whatever it was."""
         for attempt in range(1, ATTEMPTS + 1):
-            with self.lock:
-                reader = self.idle.pop() if self.idle and attempt == 1 else None
-            if reader is None:
-                reader = _Reader(self.recipe_json)
+            reader = self._take() if attempt == 1 else _Reader(self.recipe_json)
             try:
                 reader.read(reading, self.limit_s, self.memory_max)
             except _LateError:
@@ -166,14 +199,13 @@ class Readers:
                 if resident_bytes(reader.process.pid) > self.memory_max // 2:
                     reader.kill()
                     return
-                with self.lock:
-                    self.idle.append(reader)
+                self._put(reader)
                 return
 
     def close(self) -> None:
-        """Ends the idle processes."""
-        with self.lock:
-            readers, self.idle = self.idle, []
+        """Ends the idle processes; who needs one later gets a new one."""
+        with self._lock:
+            readers = self._idle.pop(self.recipe_json, [])
         for reader in readers:
             reader.kill()
 

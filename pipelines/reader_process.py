@@ -11,6 +11,10 @@ import os
 import sys
 import threading
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from manifests.recipe import Recipe
 
 POLL_S = 0.2
 
@@ -26,6 +30,16 @@ def end_with_parent(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def prepare(recipe: Recipe) -> None:
+    """Loads what most items need, while the run that started this process is still getting ready."""
+    import pipelines.video  # noqa: F401 - pictures need most of it, too
+    from manifests.tokenizer import load_tokenizer
+    from pipelines.finished import setting_id
+
+    load_tokenizer(recipe.tokenizer)
+    setting_id(recipe)
+
+
 def main() -> None:
     """Serves requests until the input ends."""
     end_with_parent(int(sys.argv[1]))
@@ -37,6 +51,7 @@ def main() -> None:
     from pipelines.reading import Reading, read_item
 
     recipe = recipe_from_json(sys.stdin.readline())
+    prepare(recipe)
     print("ready", file=replies, flush=True)
     for line in sys.stdin:
         read_item(Reading.from_json(json.loads(line)), recipe)

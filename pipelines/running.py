@@ -1,7 +1,9 @@
 """How the pipeline is run: with all cores of this machine unless Beam's own options say otherwise, and without Beam's chatter.
 
-Beam's ``DirectRunner`` first looks for a newer runner on the network. Here it means what it always meant: the runner that is
-part of the Python SDK, with one worker process per core (`pipelines.beam_worker`).
+Beam's ``DirectRunner`` first looks for a newer runner on the network. Here it means what it always meant: the runner that
+is part of the Python SDK, with one worker per core. A worker does little but wait for the process that reads its items
+(`pipelines.isolation`), so a few of them are threads of this process; many are processes (`pipelines.beam_worker`). Starting
+two such processes takes 3 s of processor time and 350 MiB.
 """
 
 from __future__ import annotations
@@ -21,25 +23,26 @@ from manifests.errors import LongreelError, UsageError
 from manifests.recipe import Recipe
 from pipelines.beam_worker import command, died, end_all
 from pipelines.isolation import import_path
-from pipelines.items import Item
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.runner import PipelineRunner
 
+THREADS_MAX = 4
+"""Items are read in processes of their own, so up to here a thread for each is enough; more of them wait for one another."""
 LOCAL_RUNNERS = ("directrunner", "direct", "fnapirunner", "bundlebaseddirectrunner")
 POLL_S = 0.25
 DIED = signal.SIGUSR2
 
 
 def run_pipeline(
-    items: Sequence[tuple[str, Item]],
+    places: Sequence[int],
     folder: Path,
     recipe: Recipe,
     options: Sequence[str],
     while_running: Callable[[], None],
 ) -> None:
-    """Runs curation over keys and their items, and calls ``while_running`` four times a second until it ends.
+    """Runs curation over places of the listing (`pipelines.listing`); calls ``while_running`` four times a second until then.
 
     Raises:
         UsageError: Beam does not accept the options.
@@ -64,7 +67,7 @@ def run_pipeline(
     with _environment(PYTHONPATH=import_path()), quiet(), _raising(roll) if awaited else contextlib.nullcontext():
         watcher.start()
         try:
-            _run(items, folder, recipe, options, roll)
+            _run(places, folder, recipe, options, roll)
         except LongreelError:
             raise
         except Exception as error:
@@ -96,7 +99,7 @@ def _said(error: BaseException) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-def _run(items: Sequence[tuple[str, Item]], folder: Path, recipe: Recipe, arguments: Sequence[str], roll: Path) -> None:
+def _run(places: Sequence[int], folder: Path, recipe: Recipe, arguments: Sequence[str], roll: Path) -> None:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -107,7 +110,7 @@ def _run(items: Sequence[tuple[str, Item]], folder: Path, recipe: Recipe, argume
         pipeline = beam.Pipeline(runner=local_runner(options, arguments, roll), options=options)
     except (SystemExit, ValueError, ImportError, AttributeError) as error:
         raise UsageError(f"Beam does not accept the options {' '.join(arguments)}: {error}") from error
-    _ = pipeline | "items" >> beam.Create(list(items)) | "curate" >> Curation(folder, recipe)
+    _ = pipeline | "items" >> beam.Create(list(places)) | "curate" >> Curation(folder, recipe)
     pipeline.run().wait_until_finish()
 
 
@@ -125,7 +128,8 @@ def local_runner(options: PipelineOptions, arguments: Sequence[str], roll: Path)
     if "--direct_num_workers" not in said:
         direct.direct_num_workers = 1 if mode == "in_memory" else cores()
     if mode is None:
-        mode = "multi_processing" if direct.direct_num_workers != 1 else "in_memory"
+        several = "multi_threading" if direct.direct_num_workers <= THREADS_MAX else "multi_processing"
+        mode = several if direct.direct_num_workers != 1 else "in_memory"
     if mode != "multi_processing":
         direct.direct_running_mode = mode
         return FnApiRunner()

@@ -1,21 +1,30 @@
 """What becomes of every item once all are known: kept or filtered, in which split, and which samples are someone else's.
 
-One plain function over small summaries: it sees every item in the same order, so its answer does not depend on who read them
-or when. Its figures (rows of each table, bytes of media) are also what decides into how many files the corpus is written.
+It is decided in the ledger (`pipelines.ledger`), over items in the order of their sources, so the answer does not depend on who
+read them or when. Its figures (rows of each table, bytes of media) are also what decides into how many files the corpus is
+written. What stays in memory are numbers, a few hundred bytes an item for hashes that are compared, and the links found.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
+import sqlite3
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from manifests.errors import LongreelError
 from manifests.fingerprint import unit_hash
 from manifests.recipe import Recipe
-from pipelines.duplicates import Link, Signature, components, find_links
+from pipelines.duplicates import Link, components, find_links
+from pipelines.ledger import Signatures, Summary, writing_ledger
 
 # A constant, not a recipe's field: a source that one recipe holds out, another must not train on. The number is the first under
 # which the example corpus, small as it is, holds out a few sources of every modality and about a tenth of its tokens.
@@ -24,143 +33,65 @@ Partition = tuple[str, str | None, str | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
-    """What the verdict needs to know of an item.
-
-    Attributes:
-        key: name of its finished file.
-        samples: sample_id, task, context bucket, duration bucket, rows of lineage and total tokens of each sample.
-        media: media_id and bytes of each picture.
-        work: what models did for it, as `pipelines.finished.Finished.work`.
-    """
-
-    key: str
-    source: str
-    source_id: str
-    sha256: str | None
-    bytes: int
-    attached: tuple[str, ...]
-    licence: str
-    origin: str | None
-    status: str
-    modality: str
-    signature: Signature | None
-    samples: tuple[tuple[str, str, str, str | None, int, int], ...]
-    media: tuple[tuple[str, int], ...]
-    dropped: int
-    work: dict[str, dict[str, int]] = field(default_factory=dict)
-
-
-@dataclass(kw_only=True)
-class Fate:
-    """What becomes of one item.
-
-    Attributes:
-        source_row: its row of `manifests.schemas.SOURCES`.
-        lost_samples: ids of its samples that another source gives.
-        lost_media: ids of its pictures that another source's shard holds.
-        dropped: further rows of `manifests.schemas.DROPPED`.
-    """
-
-    source_row: dict[str, Any]
-    lost_samples: frozenset[str] = frozenset()
-    lost_media: frozenset[str] = frozenset()
-    dropped: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def used(self) -> bool:
-        """Whether its samples are in the corpus."""
-        return bool(self.source_row["status"] == "used")
-
-
-@dataclass(kw_only=True)
 class Verdict:
-    """The fate of every item by its key, and how large everything gets.
+    """How large everything gets; the fate of every item is in the ledger.
 
     Attributes:
         rows: rows per table, context bucket and duration bucket.
-        shards: number of media shards.
+        shards: numbers of the media shards that hold a picture.
         counts: figures for people and for the step's record.
     """
 
-    fates: dict[str, Fate]
     rows: dict[Partition, int]
-    shards: int
+    shards: tuple[int, ...]
     counts: dict[str, Any]
 
 
-def decide(summaries: Iterable[Summary], recipe: Recipe) -> Verdict:
-    """Decides on all items together.
+def decide(summaries: Iterable[Summary], recipe: Recipe, path: Path) -> Verdict:
+    """Decides on all items together and leaves the ledger at ``path``.
 
     Raises:
         LongreelError: the sum of used, filtered and quarantined inputs is not the number of inputs (a defect).
     """
-    items = sorted(summaries, key=lambda item: item.source)
-    fates = {item.key: Fate(source_row=_source_row(item)) for item in items}
-    _exclude_licences(items, fates, recipe.curate.excluded_licences)
-    candidates = [item for item in items if fates[item.key].used]
-    _settle_duplicates(candidates, fates, recipe)
-    kept = sorted((item for item in candidates if fates[item.key].used), key=lambda item: (item.source_id, item.source))
-    _settle_samples(kept, fates)
-    kept = [item for item in kept if fates[item.key].used]
-    media_bytes = _settle_media(kept, fates)
-    rows, counts = _figures(items, fates)
-    counts["media_bytes"] = sum(media_bytes.values())
-    counts["media"] = rows["media", None, None] = len(media_bytes)
-    shards = max(1, round(counts["media_bytes"] / recipe.curate.shard_bytes))
-    return Verdict(fates=fates, rows=rows, shards=shards, counts=counts)
+    with writing_ledger(path, summaries) as ledger:
+        _exclude_licences(ledger, recipe.curate.excluded_licences)
+        _settle_duplicates(ledger, recipe)
+        _settle_samples(ledger)
+        _settle_media(ledger)
+        rows, counts = _rows(ledger), _figures(ledger)
+        shards = _deal_shards(ledger, max(1, round(counts["media_bytes"] / recipe.curate.shard_bytes)))
+    return Verdict(rows=rows, shards=shards, counts=counts)
 
 
-def _source_row(item: Summary) -> dict[str, Any]:
-    return {
-        "source_id": item.source_id,
-        "source": item.source,
-        "modality": item.modality,
-        "bytes": item.bytes,
-        "sha256": item.sha256,
-        "attached": list(item.attached),
-        "licence": item.licence,
-        "origin": item.origin,
-        "status": item.status,
-        "samples": 0,
-        "tokens": 0,
-        "duplicate_cluster": None,
-        "split": None,
-    }
+def _filter(ledger: sqlite3.Connection, item: int, stage: str, reason: str, detail: str) -> None:
+    ledger.execute("UPDATE items SET status = 'filtered' WHERE item = ?", (item,))
+    ledger.execute("INSERT INTO dropped VALUES (?, NULL, NULL, ?, ?, ?)", (item, stage, reason, detail))
 
 
-def _filter(item: Summary, fate: Fate, stage: str, reason: str, detail: str) -> None:
-    fate.source_row["status"] = "filtered"
-    fate.dropped.append(
-        {
-            "source": item.source,
-            "source_id": item.source_id,
-            "sample_id": None,
-            "task": None,
-            "stage": stage,
-            "reason": reason,
-            "detail": detail,
-        }
-    )
-
-
-def _exclude_licences(items: Sequence[Summary], fates: dict[str, Fate], excluded: Sequence[str]) -> None:
+def _exclude_licences(ledger: sqlite3.Connection, excluded: Sequence[str]) -> None:
     unwanted = {licence.lower() for licence in excluded}
-    for item in items:
-        named = [item.licence, *re.split(r"\s+(?:AND|OR|WITH)\s+|[()]", item.licence)]
-        hit = next((licence for licence in named if licence.strip().lower() in unwanted), None)
-        if hit is not None and fates[item.key].used:
-            _filter(
-                item, fates[item.key], "licence", "excluded_licence", f"{item.licence} names {hit.strip()}, which is excluded"
+    for (licence,) in ledger.execute("SELECT DISTINCT licence FROM items ORDER BY licence").fetchall():
+        named = [licence, *re.split(r"\s+(?:AND|OR|WITH)\s+|[()]", licence)]
+        hit = next((name for name in named if name.strip().lower() in unwanted), None)
+        if hit is not None:
+            detail = f"{licence} names {hit.strip()}, which is excluded"
+            used = "status = 'used' AND licence = ?"
+            ledger.execute(
+                "INSERT INTO dropped SELECT item, NULL, NULL, 'licence', 'excluded_licence', ?"
+                f" FROM items WHERE {used} ORDER BY source",
+                (detail, licence),
             )
+            ledger.execute(f"UPDATE items SET status = 'filtered' WHERE {used}", (licence,))
 
 
-def _settle_duplicates(items: Sequence[Summary], fates: dict[str, Fate], recipe: Recipe) -> None:
+def _settle_duplicates(ledger: sqlite3.Connection, recipe: Recipe) -> None:
     """Keeps one source of each set of duplicates and gives every cluster one side of the split."""
-    signatures = [item.signature or Signature(kind="exact") for item in items]
+    found = ledger.execute("SELECT item FROM items WHERE status = 'used' ORDER BY source")
+    items = array("q", (item for (item,) in found))
+    checksums = ledger.execute("SELECT coalesce(sha256, source_id) FROM items WHERE status = 'used' ORDER BY source")
     links = find_links(
-        [item.sha256 or item.source_id for item in items],
-        signatures,
+        (checksum for (checksum,) in checksums),
+        Signatures(ledger, items),
         near_image_bits=recipe.curate.near_image_bits,
         near_text_similarity=recipe.curate.near_text_similarity,
         semantic_similarity=recipe.curate.quality.semantic_similarity,
@@ -169,36 +100,52 @@ def _settle_duplicates(items: Sequence[Summary], fates: dict[str, Fate], recipe:
     for link in links:
         for place in (link.left, link.right) if link.duplicate else ():
             duplicates[place].append(link)
-    same: dict[int, list[int]] = defaultdict(list)
-    for place, root in enumerate(components(len(items), ((link.left, link.right) for link in links if link.duplicate))):
-        same[root].append(place)
-    for places in same.values():
-        best = min(
-            places,
-            key=lambda place: (
-                not signatures[place].described,
-                # An inventory vouches for a file: a damaged copy that still opens must not replace it.
-                items[place].licence == "unknown",
-                -signatures[place].size,
-                -items[place].bytes,
-                items[place].source_id,
-                items[place].source,
-            ),
+    for places in _groups(components(len(items), ((link.left, link.right) for link in links if link.duplicate))):
+        if len(places) == 1:
+            continue
+        known = [_known(ledger, items[place]) for place in places]
+        best = min(range(len(places)), key=lambda rank: known[rank])
+        for place in places:
+            if place != places[best]:
+                link = _evidence(duplicates[place], places[best])
+                through = "" if places[best] in (link.left, link.right) else " through others of its cluster"
+                detail = f"{known[best][-1]} is kept{through}: {link.detail}"
+                _filter(ledger, items[place], "duplicates", link.reason, detail)
+    ledger.executemany(
+        "UPDATE items SET cluster = ?, split = ? WHERE item = ?",
+        _sides(ledger, items, components(len(items), ((link.left, link.right) for link in links)), recipe.curate.heldout_share),
+    )
+
+
+def _groups(roots: Sequence[int]) -> Iterator[list[int]]:
+    """The places that have one root, in order, group by group."""
+    keys = np.asarray(roots, dtype=np.int64)
+    order = np.argsort(keys, kind="stable")
+    edges = np.flatnonzero(np.diff(keys[order], prepend=-1, append=-1))
+    for start, end in itertools.pairwise(edges.tolist()):
+        yield order[start:end].tolist()
+
+
+def _known(ledger: sqlite3.Connection, item: int) -> tuple[Any, ...]:
+    """By what the best of several copies is chosen: the smallest is kept. Its source is last."""
+    described, licence, size, size_bytes, source_id, source = ledger.execute(
+        "SELECT described, licence, size, bytes, source_id, source FROM items WHERE item = ?", (item,)
+    ).fetchone()
+    # An inventory vouches for a file: a damaged copy that still opens must not replace it.
+    return (not described, licence == "unknown", -size, -size_bytes, source_id, source)
+
+
+def _sides(
+    ledger: sqlite3.Connection, items: Sequence[int], roots: Sequence[int], heldout_share: float
+) -> Iterator[tuple[str, str, int]]:
+    """Cluster, side of the split and number of every item."""
+    for places in _groups(roots):
+        cluster = min(
+            ledger.execute("SELECT source_id FROM items WHERE item = ?", (items[place],)).fetchone()[0] for place in places
         )
+        side = "heldout" if unit_hash(SPLIT_SEED, cluster) < heldout_share else "train"
         for place in places:
-            if place != best:
-                link = _evidence(duplicates[place], best)
-                through = "" if best in (link.left, link.right) else " through others of its cluster"
-                detail = f"{items[best].source} is kept{through}: {link.detail}"
-                _filter(items[place], fates[items[place].key], "duplicates", link.reason, detail)
-    together: dict[int, list[int]] = defaultdict(list)
-    for place, root in enumerate(components(len(items), ((link.left, link.right) for link in links))):
-        together[root].append(place)
-    for places in together.values():
-        cluster = min(items[place].source_id for place in places)
-        split = "heldout" if unit_hash(SPLIT_SEED, cluster) < recipe.curate.heldout_share else "train"
-        for place in places:
-            fates[items[place].key].source_row.update(duplicate_cluster=cluster, split=split)
+            yield cluster, side, items[place]
 
 
 def _evidence(links: Sequence[Link], best: int) -> Link:
@@ -206,82 +153,109 @@ def _evidence(links: Sequence[Link], best: int) -> Link:
     return next((link for link in links if best in (link.left, link.right)), links[0])
 
 
-def _settle_samples(kept: Sequence[Summary], fates: dict[str, Fate]) -> None:
+def _settle_samples(ledger: sqlite3.Connection) -> None:
     """A sample that two sources give belongs to the one with the smallest source_id."""
-    owner: dict[str, Summary] = {}
-    for item in kept:
-        fate = fates[item.key]
-        lost = set()
-        for sample_id, task, *_ in item.samples:
-            first = owner.setdefault(sample_id, item)
-            if first is item:
-                continue
-            lost.add(sample_id)
-            fate.dropped.append(
-                {
-                    "source": item.source,
-                    "source_id": item.source_id,
-                    "sample_id": sample_id,
-                    "task": task,
-                    "stage": "duplicates",
-                    "reason": "exact_duplicate",
-                    "detail": f"{first.source} gives the same sample",
-                }
-            )
-        fate.lost_samples = frozenset(lost)
-        fate.source_row["samples"] = len(item.samples) - len(lost)
-        fate.source_row["tokens"] = sum(tokens for sample_id, *_, tokens in item.samples if sample_id not in lost)
-        if not fate.source_row["samples"]:
-            fate.source_row["status"] = "filtered"
+    ledger.executescript("""
+        CREATE TEMP TABLE others AS
+        SELECT * FROM (
+            SELECT samples.rowid AS sample, item, sample_id, task, source, source_id,
+                row_number() OVER givers AS rank, first_value(source) OVER givers AS first
+            FROM samples JOIN items USING (item) WHERE status = 'used'
+            WINDOW givers AS (PARTITION BY sample_id ORDER BY source_id, source)
+        ) WHERE rank > 1;
+        UPDATE samples SET lost = 1 WHERE rowid IN (SELECT sample FROM others);
+        INSERT INTO dropped
+        SELECT item, sample_id, task, 'duplicates', 'exact_duplicate', first || ' gives the same sample'
+        FROM others ORDER BY source_id, source, sample;
+        DROP TABLE others;
+        UPDATE items SET (samples, tokens) =
+            (SELECT count(*), coalesce(sum(s.tokens), 0) FROM samples s WHERE s.item = items.item AND NOT lost)
+        WHERE status = 'used';
+        UPDATE items SET status = 'filtered' WHERE status = 'used' AND samples = 0;
+    """)
 
 
-def _settle_media(kept: Sequence[Summary], fates: dict[str, Fate]) -> dict[str, int]:
-    """A picture that two sources show is stored by the one with the smallest source_id; returns the bytes of each."""
-    size: dict[str, int] = {}
-    for item in kept:
-        fates[item.key].lost_media = frozenset(media_id for media_id, _ in item.media if media_id in size)
-        size.update(item.media)
-    return size
+def _settle_media(ledger: sqlite3.Connection) -> None:
+    """A picture that two sources show is stored by the one with the smallest source_id."""
+    ledger.executescript("""
+        UPDATE media SET lost = 1 WHERE rowid IN (
+            SELECT picture FROM (
+                SELECT media.rowid AS picture, row_number() OVER (PARTITION BY media_id ORDER BY source_id, source) AS rank
+                FROM media JOIN items USING (item) WHERE status = 'used'
+            ) WHERE rank > 1
+        );
+    """)
 
 
-def _figures(items: Sequence[Summary], fates: dict[str, Fate]) -> tuple[dict[Partition, int], dict[str, Any]]:
-    rows: Counter[Partition] = Counter()
-    tasks: Counter[str] = Counter()
-    buckets: Counter[str] = Counter()
-    splits: Counter[str] = Counter()
-    for item in items:
-        fate = fates[item.key]
-        rows["dropped", None, None] += item.dropped + len(fate.dropped)
-        for sample_id, task, context, duration, lineage, _ in item.samples if fate.used else ():
-            if sample_id not in fate.lost_samples:
-                rows["samples", context, duration] += 1
-                rows["lineage", None, None] += lineage
-                tasks[task] += 1
-                buckets[context] += 1
-                splits[fate.source_row["split"]] += 1
-    statuses = Counter(fate.source_row["status"] for fate in fates.values())
+def _deal_shards(ledger: sqlite3.Connection, shards: int) -> tuple[int, ...]:
+    """Which of so many shards holds the pictures of which source; returns those that hold any."""
+    sources = ledger.execute("SELECT DISTINCT source_id FROM items WHERE status = 'used'")
+    ledger.executescript("CREATE TEMP TABLE dealt (source_id TEXT PRIMARY KEY, shard INTEGER)")
+    ledger.executemany(
+        "INSERT INTO dealt VALUES (?, ?)",
+        ((source_id, int(unit_hash("shard", source_id) * shards)) for (source_id,) in sources),
+    )
+    ledger.executescript("""
+        UPDATE items SET shard = (SELECT shard FROM dealt WHERE dealt.source_id = items.source_id) WHERE status = 'used';
+        CREATE INDEX items_shard ON items (shard);
+        DROP TABLE dealt;
+    """)
+    held = ledger.execute(
+        "SELECT DISTINCT shard FROM items JOIN media USING (item) WHERE status = 'used' AND NOT lost ORDER BY 1"
+    )
+    return tuple(shard for (shard,) in held)
+
+
+def _rows(ledger: sqlite3.Connection) -> dict[Partition, int]:
+    kept = "FROM samples JOIN items USING (item) WHERE status = 'used' AND NOT lost"
+    rows: dict[Partition, int] = {}
+    for context, duration, count in ledger.execute(f"SELECT context, duration, count(*) {kept} GROUP BY 1, 2 ORDER BY 1, 2"):
+        rows["samples", context, duration] = count
+    for table, asked in (
+        ("lineage", f"SELECT coalesce(sum(lineage), 0) {kept}"),
+        ("media", "SELECT count(*) FROM media JOIN items USING (item) WHERE status = 'used' AND NOT lost"),
+        ("sources", "SELECT count(*) FROM items"),
+        ("quarantine", "SELECT count(*) FROM items WHERE status = 'quarantined'"),
+        ("dropped", "SELECT (SELECT coalesce(sum(drops), 0) FROM items) + (SELECT count(*) FROM dropped)"),
+        # Most sources have known truth, not all: its table may turn out smaller, never larger.
+        ("annotations", "SELECT count(*) FROM items WHERE status = 'used'"),
+    ):
+        ((rows[table, None, None],),) = ledger.execute(asked)
+    return rows
+
+
+def _figures(ledger: sqlite3.Connection) -> dict[str, Any]:
+    kept = "FROM samples JOIN items USING (item) WHERE status = 'used' AND NOT lost"
+    statuses = Counter(dict(ledger.execute("SELECT status, count(*) FROM items GROUP BY 1").fetchall()))
+    ((inputs, input_bytes),) = ledger.execute("SELECT count(*), coalesce(sum(bytes), 0) FROM items")
+    ((pictures, media_bytes),) = ledger.execute(
+        "SELECT count(*), coalesce(sum(media.bytes), 0) FROM media JOIN items USING (item) WHERE status = 'used' AND NOT lost"
+    )
+    ((samples,),) = ledger.execute(f"SELECT count(*) {kept}")
     counts: dict[str, Any] = {
-        "inputs": len(items),
+        "inputs": inputs,
         "used": statuses["used"],
         "filtered": statuses["filtered"],
         "quarantined": statuses["quarantined"],
-        "samples": sum(tasks.values()),
-        "tasks": dict(sorted(tasks.items())),
-        "context_buckets": dict(sorted(buckets.items())),
-        "splits": dict(sorted(splits.items())),
-        "input_bytes": sum(item.bytes for item in items),
+        "samples": samples,
+        "tasks": dict(ledger.execute(f"SELECT task, count(*) {kept} GROUP BY 1 ORDER BY 1").fetchall()),
+        "context_buckets": dict(ledger.execute(f"SELECT context, count(*) {kept} GROUP BY 1 ORDER BY 1").fetchall()),
+        "splits": dict(ledger.execute(f"SELECT split, count(*) {kept} GROUP BY 1 ORDER BY 1").fetchall()),
+        "input_bytes": input_bytes,
+        "media": pictures,
+        "media_bytes": media_bytes,
     }
-    if work := _model_work(items):
+    if work := _model_work(ledger):
         counts["model_work"] = work
-    if counts["inputs"] != counts["used"] + counts["filtered"] + counts["quarantined"] or len(fates) != len(items):
-        raise LongreelError(f"inputs do not add up: {dict(statuses)} of {len(items)}; this is a defect, please report it")
-    return dict(rows), counts
+    if counts["inputs"] != counts["used"] + counts["filtered"] + counts["quarantined"]:
+        raise LongreelError(f"inputs do not add up: {dict(statuses)} of {inputs}; this is a defect, please report it")
+    return counts
 
 
-def _model_work(items: Sequence[Summary]) -> dict[str, dict[str, int]]:
+def _model_work(ledger: sqlite3.Connection) -> dict[str, dict[str, int]]:
     """What models did for all items, by kind of request; equal requests of two items are counted for both."""
     total: dict[str, Counter[str]] = defaultdict(Counter)
-    for item in items:
-        for kind, figures in item.work.items():
+    for (work,) in ledger.execute("SELECT work FROM items WHERE work != '{}'"):
+        for kind, figures in json.loads(work).items():
             total[kind].update(figures)
     return {kind: dict(sorted(figures.items())) for kind, figures in sorted(total.items())}

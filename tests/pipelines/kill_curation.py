@@ -3,9 +3,10 @@
     python tests/pipelines/kill_curation.py examples/corpus --kills 20
     python tests/pipelines/kill_curation.py examples/corpus --kills 20 --what worker
 
-The driver is the process that was started; a worker is any of those that it starts: Beam's workers and their readers. A killed
-reader costs nothing, a killed Beam worker ends the run with a message; the next run goes on either way. The tests use its
-functions for a few moments; this program is for as many as one likes, on any input.
+The driver is the process that was started; a worker is any of those that it starts: readers, and with ``--what worker`` Beam's
+worker processes, which a machine of few cores runs as threads otherwise. A killed reader costs nothing, a killed Beam worker
+ends the run with a message; the next run goes on either way. The tests use its functions for a few moments; this program is for
+as many as one likes, on any input.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -28,6 +29,7 @@ from manifests.corpus import Corpus
 from pipelines.isolation import import_path
 
 ENDS_S = 90.0
+PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 # A background job inherits an ignored interrupt; here it means what it means in a terminal, wherever the tests run.
 RUN = """
 import signal, sys
@@ -35,15 +37,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from curriculum.recipes import laptop
 from pipelines import curate
-result = curate([Path(name) for name in sys.argv[2:]], Path(sys.argv[1]), laptop())
+result = curate([Path(name) for name in sys.argv[3:]], Path(sys.argv[1]), laptop(), beam_options=sys.argv[2].split())
 print(result.digest, result.counts["reused"], result.counts["inputs"])
 """
 
 
-def start(out: Path, *inputs: Path) -> subprocess.Popen[str]:
-    """Starts curation in a process of its own."""
+def start(out: Path, *inputs: Path, options: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """Starts curation in a process of its own, with these options of Beam."""
     environment = {**os.environ, "PYTHONPATH": import_path()}
-    command = [sys.executable, "-c", RUN, str(out), *map(str, inputs)]
+    command = [sys.executable, "-c", RUN, str(out), " ".join(options), *map(str, inputs)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -134,7 +136,7 @@ def main() -> int:
             out = Path(folder) / f"killed-{tries}"
             moment = time.monotonic() + rng.uniform(0.05, 1.0) * lasted
             moment_came = lambda moment=moment: time.monotonic() > moment  # noqa: E731
-            begun_one = start(out, *arguments.inputs)
+            begun_one = start(out, *arguments.inputs, options=PROCESSES if arguments.what == "worker" else ())
             if arguments.what == "driver":
                 killed = "driver killed" if kill_when(begun_one, moment_came) else ""
             else:

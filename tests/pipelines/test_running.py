@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from kill_curation import finish, kill_worker_when, start, workers
+from kill_curation import PROCESSES, finish, kill_worker_when, start, workers
 
 from manifests.errors import LongreelError
 from manifests.recipe import Recipe
@@ -47,7 +47,7 @@ def test_a_killed_worker_ends_the_run_and_the_next_goes_on(tmp_path: Path, examp
     def reading() -> bool:
         return bool(list((out / "_work" / "items").glob("??/[!.]*")))
 
-    process = start(out, *inputs)
+    process = start(out, *inputs, options=PROCESSES)
     said = kill_worker_when(process, reading, lambda _: workers(process, "beam_worker")[0])
     assert "beam_worker killed, ended with" in said
     assert "what is finished is kept, run it again" in said
