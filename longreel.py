@@ -277,11 +277,12 @@ def synthesize(
     emit({**result.counts, "digest": result.digest}, as_json, lambda: print(corpus))
 
 
-def _plan(corpus: Path, recipe: Recipe) -> Any:
+def _plan(corpus: Path, recipe: Recipe, *, previous: Path | None = None, dry_run: bool = False) -> Any:
     from curriculum import plan as run_planning
 
     with showing() as terminal:
-        result = logged("plan", corpus, recipe, lambda: run_planning(corpus, recipe, progress=terminal))
+        work = lambda: run_planning(corpus, recipe, previous=previous, dry_run=dry_run, progress=terminal)  # noqa: E731
+        result = work() if dry_run else logged("plan", corpus, recipe, work)
     sequences = sum(stage["sequences"] for stage in result.counts["stages"])
     tokens = sum(stage["tokens"] for stage in result.counts["stages"])
     summarise("plan", result, f"{sequences:,} packed sequences, {tokens:,} tokens in 4 stages")
@@ -290,22 +291,81 @@ def _plan(corpus: Path, recipe: Recipe) -> Any:
 
 @app.command(epilog=EXIT_CODES)
 def plan(
-    corpus: CorpusArgument, recipe: OwnRecipeOption = None, changes: SetOption = None, as_json: JsonOption = False
+    corpus: CorpusArgument,
+    recipe: OwnRecipeOption = None,
+    changes: SetOption = None,
+    previous: Annotated[
+        Path | None,
+        typer.Option(metavar="CORPUS", help="Keep what still holds of this corpus's plan (may be CORPUS itself)."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be planned and cost; write nothing.")] = False,
+    gpu: Annotated[str, typer.Option(metavar="NAME", help="With --dry-run: a100, h100, h200 or b200.")] = "h100",
+    gpus: Annotated[int, typer.Option(metavar="N", help="With --dry-run: how many GPUs train.")] = 8,
+    mfu: Annotated[
+        float, typer.Option(metavar="SHARE", help="With --dry-run: share of the GPUs' peak that is reached.")
+    ] = 0.35,
+    as_json: JsonOption = False,
 ) -> None:
     """Plan four stages: mixture, packing and balance, written as stage manifests the trainer consumes.
 
-    The recipe must count tokens as the corpus was counted; stages, mixtures and budgets may differ.
+    The recipe must count tokens as the corpus was counted; stages, mixtures and budgets may differ. A corpus that has grown
+    can be planned from its previous plan with `--previous CORPUS`: sequences whose samples are all there and wanted stay.
     """
-    result = _plan(corpus, corpus_recipe(corpus, recipe, changes))
+    chosen = corpus_recipe(corpus, recipe, changes)
+    result = _plan(corpus, chosen, previous=previous, dry_run=dry_run)
+    costs = []
+    if dry_run:
+        from trainer.estimate import estimate
+
+        costs = estimate(chosen, result.counts["stages"], gpu=gpu, gpus=gpus, mfu=mfu)
 
     def show() -> None:
-        table = figures_table("stage", "context", "sequences", "held out", "tokens", "fill", "steps")
+        table = figures_table("stage", "context", "sequences", "bound", "kept", "held out", "tokens", "fill", "steps")
         for s in result.counts["stages"]:
-            row = (s["stage"], s["context"], s["sequences"], s["heldout_sequences"], s["tokens"])
+            row = (
+                s["stage"],
+                s["context"],
+                s["sequences"],
+                s["bound"],
+                s["kept_sequences"],
+                s["heldout_sequences"],
+                s["tokens"],
+            )
             table.add_row(*(f"{value:,}" for value in row), f"{s['fill']:.1%}", f"{s['steps']:,}")
         out.print(table)
+        for line in shortfalls(result.counts["stages"]):
+            say(line)
+        if costs:
+            show_costs(costs, gpu, gpus, mfu)
 
-    emit({**result.counts, "digest": result.digest}, as_json, show)
+    rows = [dataclasses.asdict(cost) | {"too_large": cost.too_large} for cost in costs]
+    emit({**result.counts, "digest": result.digest} | ({"costs": rows} if rows else {}), as_json, show)
+
+
+def shortfalls(stages: list[dict[str, Any]]) -> Iterator[str]:
+    """A line for every stage that misses tokens of its mixture."""
+    for stage in stages:
+        short = [entry for entry in stage["shortfall"]["ingredients"] if entry["wanted"] - entry["placed"] > stage["context"]]
+        if short:
+            names = ", ".join(f"{entry['task']} {entry['placed'] / max(entry['wanted'], 1):.1%}" for entry in short)
+            yield f"stage {stage['stage']} has less than its mixture wants: {names}"
+
+
+def show_costs(costs: list[Any], gpu: str, gpus: int, mfu: float) -> None:
+    """What training would take, a row a phase, and a line for each that does not fit."""
+    table = figures_table("stage", "phase", "FLOPs", "GPU-hours", "days", "weights", "states", "activ.", "fits")
+    for cost in costs:
+        sizes = (f"{size / 2**30:,.1f}" for size in (cost.weights + cost.gradients, cost.optimiser, cost.activations))
+        figures = (f"{cost.flops:.1e}", f"{cost.gpu_hours:,.1f}", f"{cost.wall_hours / 24:,.1f}")
+        table.add_row(str(cost.stage), cost.phase, *figures, *sizes, "yes" if cost.too_large is None else "no")
+    out.print(table)
+    say(f"on {gpus:,} x {gpu} at {mfu:.0%} of their peak; GiB a GPU, at most; weights with gradients, states of the optimiser")
+    for cost in costs:
+        if cost.too_large is not None:
+            say(
+                f"stage {cost.stage} ({cost.phase}) does not fit: {cost.memory / 2**30:,.0f} of {cost.room / 2**30:,.0f} GiB, "
+                f"most of it {cost.too_large}"
+            )
 
 
 def figures_table(*columns: str) -> Table:

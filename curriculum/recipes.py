@@ -16,15 +16,12 @@ from manifests.recipe import (
     BucketSpec,
     CurateSpec,
     DocumentSpec,
-    MixtureSpec,
-    ModelSpec,
-    PhaseSpec,
     Recipe,
-    StageSpec,
     SynthSpec,
     TrainSpec,
     VideoForm,
 )
+from manifests.stage_spec import CostSpec, MixtureSpec, ModelSpec, PhaseSpec, StageSpec
 from manifests.visual import VisualSpec
 
 K = 1024
@@ -62,7 +59,7 @@ def keye_vl_2() -> Recipe:
         stages=(
             StageSpec(
                 number=0, name="projector alignment", context=8 * K, visual_budget=8 * K,
-                tokens=4_000_000_000, sequences_per_step=512,
+                tokens=4_000_000_000, sequences_per_step=512, ranks=64,
                 mixture=alignment,
                 phases=(
                     PhaseSpec(name="align", attention="dense", trains="projector", learning_rate=1e-3, indexer_lambda=0.0),
@@ -70,7 +67,7 @@ def keye_vl_2() -> Recipe:
             ),
             StageSpec(
                 number=1, name="multimodal 32K", context=32 * K, visual_budget=24 * K,
-                tokens=1_000_000_000_000, sequences_per_step=512,
+                tokens=1_000_000_000_000, sequences_per_step=512, ranks=64,
                 mixture=broad,
                 phases=(
                     PhaseSpec(name="dense", attention="dense", trains="everything", learning_rate=1e-4, indexer_lambda=0.0),
@@ -78,7 +75,7 @@ def keye_vl_2() -> Recipe:
             ),
             StageSpec(
                 number=2, name="verifiable tasks 64K", context=64 * K, visual_budget=64 * K,
-                tokens=2_000_000_000_000, sequences_per_step=256,
+                tokens=2_000_000_000_000, sequences_per_step=256, ranks=32,
                 mixture=verified,
                 phases=(
                     PhaseSpec(name="indexer warm-up", attention="warmup", trains="indexer", share=0.001, learning_rate=1e-3),
@@ -87,12 +84,12 @@ def keye_vl_2() -> Recipe:
             ),
             StageSpec(
                 number=3, name="long context 256K", context=256 * K, visual_budget=180 * K,
-                tokens=500_000_000_000, sequences_per_step=64,
+                tokens=500_000_000_000, sequences_per_step=64, ranks=16,
                 mixture=long, long_share=0.5,
                 phases=(PhaseSpec(name="sparse", attention="sparse", trains="everything", learning_rate=7.3e-6),),
             ),
         ),
-        train=TrainSpec(),
+        train=TrainSpec(zero_stage=3),
     )  # fmt: skip
 
 
@@ -127,7 +124,11 @@ def laptop() -> Recipe:
             pasted_per_screen=1,
         ),
         synth=SynthSpec(stem_problems=40),
-        model=ModelSpec(preset="tiny", top_k=2048 // 32),
+        model=ModelSpec(
+            preset="tiny",
+            top_k=2048 // 32,
+            cost=CostSpec(token=5_910_528, read_pair=4_096, indexer_token=251_904, scored_pair=1_056),
+        ),
         stages=(
             StageSpec(
                 number=0, name="projector alignment", context=256, visual_budget=256, tokens=32_000, sequences_per_step=2,

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import datetime
 import fcntl
+import itertools
 import json
 import math
 import shutil
@@ -57,6 +58,28 @@ class StepRecord:
     def digest(self) -> str:
         """One hash over all files of the step."""
         return sha256_bytes(canonical_json(self.files).encode())[:ID_DIGITS]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetAside:
+    """A plan that was withdrawn: its record, and the folder that its files' paths are relative to."""
+
+    folder: Path
+    record: StepRecord
+
+
+def _record(step: str, path: Path) -> StepRecord:
+    try:
+        value = files.read_json(path)
+        return StepRecord(
+            step=step,
+            fingerprint=value["fingerprint"],
+            counts=value["counts"],
+            files=value["files"],
+            version=int(value.get("tables", 1)),
+        )
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise CorruptCorpusError(f"{path} is not a step record ({error}): delete it and run the step again") from error
 
 
 class Corpus:
@@ -111,19 +134,7 @@ class Corpus:
             CorruptCorpusError: the record is not readable.
         """
         path = self.record_path(step)
-        if not path.is_file():
-            return None
-        try:
-            value = files.read_json(path)
-            return StepRecord(
-                step=step,
-                fingerprint=value["fingerprint"],
-                counts=value["counts"],
-                files=value["files"],
-                version=int(value.get("tables", 1)),
-            )
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
-            raise CorruptCorpusError(f"{path} is not a step record ({error}): delete it and run the step again") from error
+        return _record(step, path) if path.is_file() else None
 
     def steps(self) -> list[str]:
         """Names of the finished steps, sorted."""
@@ -165,7 +176,9 @@ class Corpus:
         self._hold()
         later = {"curate": ("origin=synthesize", "recipe=*"), "synthesize": ("recipe=*",)}.get(step, ())
         for name in self.steps():
-            if name == step or (later and name.startswith("plan-")) or (step == "curate" and name == "synthesize"):
+            if name.startswith("plan-") and (later or name == step):
+                self._put_aside(name.removeprefix("plan-"))
+            elif name == step or (step == "curate" and name == "synthesize"):
                 files.remove(self.record_path(name))
         for partition in later:
             for folder in sorted(self.folder.glob(f"*/{partition}")):
@@ -183,6 +196,27 @@ class Corpus:
             lock.close()
             raise LongreelError(f"another process is writing {self.folder}: wait for it, or stop it") from None
         self._held = lock
+
+    def _put_aside(self, recipe: str) -> None:
+        """Moves a finished plan to the work folder, where `set_aside` finds it; an earlier one makes room.
+
+        Its record goes first: a crash half-way leaves an unfinished plan and no whole one aside, never a wrong one.
+        """
+        target = self.work / "plans" / recipe
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        self.record_path(f"plan-{recipe}").replace(target / "moving.json")
+        for folder in sorted(self.folder.glob(f"*/recipe={recipe}")):
+            (target / folder.parent.name).mkdir(exist_ok=True)
+            folder.rename(target / folder.parent.name / folder.name)
+        (target / "moving.json").rename(target / "record.json")
+
+    def set_aside(self, recipe: str) -> SetAside | None:
+        """The plan of a recipe that was withdrawn last, because an earlier step or the plan itself was made anew."""
+        folder = self.work / "plans" / recipe
+        if not (folder / "record.json").is_file():
+            return None
+        return SetAside(folder=folder, record=_record(f"plan-{recipe}", folder / "record.json"))
 
     def commit(
         self, step: str, fingerprint: str, counts: dict[str, Any], written: Iterable[Path], owned: Iterable[Path]
@@ -279,11 +313,24 @@ class Corpus:
 
         An empty table still gets one file, so that readers find its columns.
         """
+        parts = range(max(1, math.ceil(len(rows) / rows_per_file)))
+        pieces = (rows[part * rows_per_file : (part + 1) * rows_per_file] for part in parts)
+        return self.write_parts(name, pieces, **partition)
+
+    def write_parts(
+        self, name: str, pieces: Iterable[list[dict[str, Any]] | pa.Table], **partition: str | int | None
+    ) -> list[Path]:
+        """Writes each of ``pieces`` as one Parquet file of a partition before it asks for the next; returns the paths.
+
+        Without any piece there is one empty file.
+        """
         folder = self.table(name, **partition)
         written: list[Path] = []
-        for part in range(max(1, math.ceil(len(rows) / rows_per_file))):
-            path = folder / f"part-{part:05d}.parquet"
-            files.write_rows(path, rows[part * rows_per_file : (part + 1) * rows_per_file], schemas.TABLES[name])
+        for piece in itertools.chain(pieces, itertools.repeat([])):
+            if written and not len(piece):
+                break
+            path = folder / f"part-{len(written):05d}.parquet"
+            files.write_rows(path, piece, schemas.TABLES[name])
             written.append(path)
         return written
 

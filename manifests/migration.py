@@ -64,7 +64,20 @@ class Removed:
 
 Change = NewTable | Added | Renamed | Removed
 
-CHANGES: Sequence[Change] = (Added(version=2, table="sources", column="tokens"),)
+CHANGES: Sequence[Change] = (
+    Added(version=2, table="sources", column="tokens"),
+    Added(version=2, table="sequences", column="flops"),
+    Added(version=2, table="stages", column="kept_sequences"),
+    Added(version=2, table="stages", column="bound"),
+    Added(version=2, table="stages", column="longest"),
+    Added(version=2, table="stages", column="visible_pairs"),
+    Added(version=2, table="stages", column="read_pairs"),
+    Added(version=2, table="stages", column="flops"),
+    Added(version=2, table="stages", column="distinct_samples"),
+    Added(version=2, table="stages", column="distinct_sources"),
+    Added(version=2, table="stages", column="top_sources"),
+    Added(version=2, table="stages", column="unevenness"),
+)
 """Oldest first. Version 2 is not released: changes join it."""
 
 

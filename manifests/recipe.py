@@ -10,10 +10,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from manifests.fingerprint import value_id
+from manifests.stage_spec import ModelSpec, StageSpec
 from manifests.visual import VisualSpec
-
-Attention = Literal["dense", "warmup", "sparse"]
-Trains = Literal["projector", "everything", "indexer"]
 
 
 def _require(holds: bool, message: str) -> None:
@@ -310,117 +308,6 @@ class SynthSpec:
     def __post_init__(self) -> None:
         _require(self.stem_problems >= 0, f"stem_problems={self.stem_problems} must not be negative")
         _require(self.questions_per_item >= 0, f"questions_per_item={self.questions_per_item} must not be negative")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PhaseSpec:
-    """A part of a stage with one DSA mode and one set of trained parameters.
-
-    Attributes:
-        name: what the log calls it.
-        attention: ``dense``, ``warmup`` (dense attention, the indexer learns it) or ``sparse``.
-        trains: ``projector``, ``everything`` or ``indexer``.
-        share: the part of the stage's steps that it takes; the shares of a stage sum to 1.
-        learning_rate: peak learning rate; linear warm-up over ``warmup_share`` of the phase, then cosine to a tenth.
-        indexer_lambda: weight of the indexer's KL loss beside the next-token loss.
-        balance_lambda: weight of the load-balancing loss of the experts.
-    """
-
-    name: str
-    attention: Attention
-    trains: Trains
-    share: float = 1.0
-    learning_rate: float = 1e-3
-    warmup_share: float = 0.05
-    indexer_lambda: float = 1.0
-    balance_lambda: float = 1e-3
-
-    def __post_init__(self) -> None:
-        _require(self.attention in ("dense", "warmup", "sparse"), f"phase {self.name}: unknown attention {self.attention!r}")
-        _require(self.trains in ("projector", "everything", "indexer"), f"phase {self.name}: unknown trains {self.trains!r}")
-        _require(0 < self.share <= 1, f"phase {self.name}: share={self.share} must be in (0, 1]")
-        _require(self.learning_rate > 0, f"phase {self.name}: learning_rate={self.learning_rate} must be above 0")
-        _require(0 <= self.warmup_share < 1, f"phase {self.name}: warmup_share={self.warmup_share} must be in [0, 1)")
-        _require(self.indexer_lambda >= 0, f"phase {self.name}: indexer_lambda={self.indexer_lambda} must not be negative")
-        _require(self.balance_lambda >= 0, f"phase {self.name}: balance_lambda={self.balance_lambda} must not be negative")
-        _require(
-            (self.attention == "warmup") == (self.trains == "indexer"),
-            f"phase {self.name}: attention='warmup' goes with trains='indexer'",
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class MixtureSpec:
-    """One ingredient of a stage: samples whose task starts with ``task`` (or all with ``*``), and its share of tokens."""
-
-    task: str
-    weight: float
-
-    def __post_init__(self) -> None:
-        _require(bool(self.task), "a mixture entry needs a task prefix")
-        _require(self.weight > 0, f"mixture {self.task}: weight={self.weight} must be above 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageSpec:
-    """One of the four stages, complete: a stage manifest carries it, and the trainer needs nothing else.
-
-    Attributes:
-        number: 0 to 3.
-        context: tokens of a packed sequence, at most.
-        visual_budget: visual tokens of a packed sequence, at most.
-        tokens: training tokens planned, at most; a corpus that has fewer is repeated up to ``epochs_max`` times.
-        sequences_per_step: packed sequences of one optimiser step, over all ranks.
-        mixture: ingredients by task prefix; the longest matching prefix wins; tasks that match none are left out.
-        long_share: share of tokens for samples above half the context; None leaves it to the mixture.
-        phases: what trains, in order.
-    """
-
-    number: int
-    name: str
-    context: int
-    visual_budget: int
-    tokens: int
-    sequences_per_step: int
-    mixture: tuple[MixtureSpec, ...]
-    phases: tuple[PhaseSpec, ...]
-    epochs_max: float = 1.0
-    long_share: float | None = None
-    seed: int = 17
-
-    def __post_init__(self) -> None:
-        label = f"stage{self.number}"
-        _require(0 <= self.number <= 3, f"stage number {self.number} must be 0 to 3")
-        _require(self.context > 0, f"{label}: context={self.context} must be above 0")
-        _require(
-            0 <= self.visual_budget <= self.context,
-            f"{label}: visual_budget={self.visual_budget} must be between 0 and context={self.context}",
-        )
-        _require(self.tokens > 0, f"{label}: tokens={self.tokens} must be above 0")
-        _require(self.sequences_per_step > 0, f"{label}: sequences_per_step={self.sequences_per_step} must be above 0")
-        _require(self.epochs_max > 0, f"{label}: epochs_max={self.epochs_max} must be above 0")
-        _require(bool(self.mixture), f"{label}: mixture is empty")
-        tasks = [entry.task for entry in self.mixture]
-        _require(len(set(tasks)) == len(tasks), f"{label}: mixture names a task twice: {tasks}")
-        _require(bool(self.phases), f"{label}: phases is empty")
-        total = sum(phase.share for phase in self.phases)
-        _require(abs(total - 1.0) < 1e-6, f"{label}: the shares of the phases sum to {total:g}, not 1")
-        _require(
-            self.long_share is None or 0 <= self.long_share <= 1,
-            f"{label}: long_share={self.long_share} must be in [0, 1]",
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelSpec:
-    """Which model is trained: a preset of `model.presets`, and the fields a recipe may scale."""
-
-    preset: str
-    top_k: int
-    seed: int = 17
-
-    def __post_init__(self) -> None:
-        _require(self.top_k > 0, f"model: top_k={self.top_k} must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -173,6 +173,16 @@ STAGES = _schema(
     _column("fill", pa.float64(), "tokens / (sequences * context), rounded to 6 decimals"),
     _column("steps", pa.int64(), "optimiser steps"),
     _column("shortfall", pa.string(), "JSON: tokens wanted and placed for each ingredient of the mixture"),
+    _column("kept_sequences", pa.int64(), "training sequences kept from a previous plan", null=True),
+    _column("bound", pa.int64(), "the fewest sequences that any packing needs (Martello and Toth's L2)", null=True),
+    _column("longest", pa.int32(), "tokens of the longest sample placed", null=True),
+    _column("visible_pairs", pa.int64(), "query-key pairs of dense attention, one pass over all sequences", null=True),
+    _column("read_pairs", pa.int64(), "query-key pairs that sparse attention reads, at most top-k a query", null=True),
+    _column("flops", pa.float64(), "operations of the decoder's forward pass over all sequences", null=True),
+    _column("distinct_samples", pa.int64(), "samples placed, repeats not counted", null=True),
+    _column("distinct_sources", pa.int64(), "first sources of these samples", null=True),
+    _column("top_sources", pa.string(), "JSON: the 100 sources that give the most tokens", null=True),
+    _column("unevenness", pa.string(), "JSON: dearest over mean of steps and of ranks, planned and shuffled", null=True),
     _column("specification", pa.string(), "JSON: the whole recipe; all the trainer needs"),
     _column("fingerprint", pa.string(), "of the code, recipe and corpus that planned it"),
 )
@@ -189,6 +199,7 @@ SEQUENCES = _schema(
     _column("learned_tokens", pa.int32(), "sum of its samples' learned_tokens"),
     _column("capacity", pa.int32(), "context of the stage"),
     _column("attention_cost", pa.int64(), "query-key pairs scored and attended under the DSA cost model"),
+    _column("flops", pa.float64(), "operations of the decoder's forward pass, averaged over the stage's phases", null=True),
 )
 SEGMENTS = _schema(
     "segments",

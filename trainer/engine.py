@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from manifests.recipe import PhaseSpec, TrainSpec
+from manifests.recipe import TrainSpec
+from manifests.stage_spec import PhaseSpec
 from model.vlm import VisionLanguageModel
 from trainer.collate import PackedBatch
 from trainer.loader import StepBatches

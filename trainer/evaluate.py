@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from manifests.progress import Progress
-from manifests.recipe import Attention, PhaseSpec, StageSpec
+from manifests.stage_spec import Attention, PhaseSpec, StageSpec
 from model.output import ModelOutput
 from model.vlm import VisionLanguageModel
 from trainer.collate import PackedBatch

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests import files
-from manifests.recipe import Attention
+from manifests.stage_spec import Attention
 from trainer.engine import StepFigures
 from trainer.evaluate import Evaluation
 from trainer.stage_manifest import StageManifest

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from manifests.errors import UsageError
-from manifests.recipe import PhaseSpec, StageSpec
+from manifests.stage_spec import PhaseSpec, StageSpec
 from model.vlm import PARTS, Part, VisionLanguageModel
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curriculum.balance import attention_cost, balanced_order, unevenness
+from curriculum.balance import balanced_order, unevenness
+from curriculum.cost import attention_cost
 
 
 @pytest.mark.parametrize(("tokens", "top_k"), [(1, 4), (4, 4), (5, 4), (37, 8), (20, 64)])

@@ -15,7 +15,7 @@ from curriculum.candidates import Candidates, read_candidates
 from curriculum.mixture import Selection, ingredient_of, select
 from curriculum.recipes import laptop
 from manifests.errors import CorruptCorpusError
-from manifests.recipe import MixtureSpec, StageSpec
+from manifests.stage_spec import MixtureSpec, StageSpec
 
 
 def candidates(folder: Path, samples: list[Counted], files: int = 1) -> Candidates:
@@ -74,8 +74,8 @@ def test_every_round_has_the_same_mixture_but_for_chance(tmp_path: Path) -> None
 
 
 def test_an_ingredient_that_matches_nothing_is_a_shortfall(tmp_path: Path) -> None:
-    chosen = select(candidates(tmp_path, many("text.a", 9, 100)), stage(tokens=1_000, mixture={"text": 1.0, "audio": 1.0}))
-    assert placed(chosen) == {"text": 500, "audio": 0}
+    chosen = select(candidates(tmp_path, many("text.a", 9, 100)), stage(tokens=1_000, mixture={"text": 1.0, "gui": 1.0}))
+    assert placed(chosen) == {"text": 500, "gui": 0}
     assert chosen.report["ingredients"][1]["wanted"] == 500
 
 
@@ -147,7 +147,7 @@ def test_choice_depends_on_seed_and_ids_not_on_files(tmp_path: Path) -> None:
     other = candidates(tmp_path / "2", samples[::-1], files=7)
     spec = stage(tokens=5_000)
     first, second = select(one, spec), select(other, spec)
-    assert one.ids[first.rounds[0]].tolist() == other.ids[second.rounds[0]].tolist()
+    assert one.ids(first.rounds[0]).to_pylist() == other.ids(second.rounds[0]).to_pylist()
     reseeded = select(one, dataclasses.replace(spec, seed=18))
     assert set(reseeded.rounds[0].tolist()) != set(first.rounds[0].tolist())
 

@@ -9,7 +9,7 @@ import pytest
 from tiny_corpus import TinyCorpus
 
 from manifests.errors import UsageError
-from manifests.recipe import PhaseSpec
+from manifests.stage_spec import PhaseSpec
 from trainer.build import build_model
 from trainer.evaluate import evaluation_attention, evenly_spaced, phases_until
 from trainer.stages import learning_rate, phases_of, trained_parameters, trained_parts

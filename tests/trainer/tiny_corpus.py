@@ -13,20 +13,11 @@ from PIL import Image
 
 from manifests.corpus import Corpus
 from manifests.fingerprint import canonical_json, sha256_bytes, unit_hash, value_id
-from manifests.recipe import (
-    BucketSpec,
-    CurateSpec,
-    MixtureSpec,
-    ModelSpec,
-    PhaseSpec,
-    Recipe,
-    StageSpec,
-    TrainSpec,
-    VideoForm,
-)
+from manifests.recipe import BucketSpec, CurateSpec, Recipe, TrainSpec, VideoForm
 from manifests.rendering import render
 from manifests.sample import Message, Part, Sample, Visual, messages_to_rows, text
 from manifests.shards import MediaItem, write_shard
+from manifests.stage_spec import CostSpec, MixtureSpec, ModelSpec, PhaseSpec, StageSpec
 from manifests.tokenizer import SPECIAL_TOKENS, load_tokenizer
 from manifests.visual import VisualSpec
 
@@ -61,7 +52,11 @@ def tiny_recipe(tokenizer: Path) -> Recipe:
         visual=VisualSpec(frame_tokens_min=1, frame_tokens_max=4, image_tokens_min=1, image_tokens_max=16),
         buckets=BucketSpec(context_32k=128, context_64k=192, context_256k=256),
         curate=CurateSpec(video_forms=(VideoForm(name="segment", max_s=15.0, visual_budget=64),)),
-        model=ModelSpec(preset="tiny", top_k=16),
+        model=ModelSpec(
+            preset="tiny",
+            top_k=16,
+            cost=CostSpec(token=3_000_000, read_pair=4_096, indexer_token=250_000, scored_pair=1_000),
+        ),
         stages=(
             stage(0, "align", 128, 2, PhaseSpec(name="align", attention="dense", trains="projector", indexer_lambda=0.0)),
             stage(1, "broad", 128, 2, PhaseSpec(name="dense", attention="dense", trains="everything", indexer_lambda=0.0)),
