@@ -474,12 +474,12 @@ def run(
         raise typer.Exit(lost.exit_code)
 
 
-def _report(corpus: Path, page: Path, training: Path | None) -> None:
+def _report(corpus: Path, page: Path, training: Path | None, against: Path | None = None) -> None:
     from manifests.report import write_report
 
     with showing() as terminal:
         terminal("report", 0, 1)
-        write_report(corpus, page, run=training)
+        write_report(corpus, page, run=training, against=against)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -487,11 +487,14 @@ def report(
     corpus: CorpusArgument,
     page: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The page to write.")] = Path("report.html"),
     training: Annotated[Path | None, typer.Option("--run", metavar="RUN", help="A training run, for its losses.")] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="OTHER", help="An earlier corpus, for what changed since.")
+    ] = None,
 ) -> None:
-    """Write one self-contained HTML page: what came in, what went where and why, stages, samples, losses."""
+    """Write one self-contained HTML page: what to look at, what came in, what was lost and why, stages, samples, losses."""
     if training is None and (corpus.parent / "run" / "summary.json").is_file():
         training = corpus.parent / "run"
-    _report(corpus, page, training)
+    _report(corpus, page, training, against)
     print(page)
 
 

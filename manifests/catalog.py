@@ -91,7 +91,7 @@ def view_statements(corpus: Corpus, *, damaged: bool = False) -> dict[str, str]:
                 raise CorruptCorpusError(f"{lost} is missing: `longreel check` says what else; run its step again")
             if there:
                 columns = "*" if version == schemas.VERSION else select_list(table, version, sql_types(table))
-                names = ", ".join(quoted(_no_pattern(str(path))) for path in there)
+                names = ", ".join(quoted(no_pattern(str(path))) for path in there)
                 selects.append(f"SELECT {columns} FROM read_parquet([{names}], hive_partitioning=false)")
         body = " UNION ALL BY NAME ".join(selects)
         statements[table] = f"CREATE VIEW {table} AS {body}" if body else _empty_view(table)
@@ -107,7 +107,7 @@ def _runs_view(corpus: Corpus) -> str:
     if not paths:
         return _empty_view("runs")
     columns = ", ".join(f"{name}: '{kind}'" for name, kind in sql_types("runs").items())
-    names = ", ".join(quoted(_no_pattern(str(path))) for path in paths)
+    names = ", ".join(quoted(no_pattern(str(path))) for path in paths)
     return f"CREATE VIEW runs AS SELECT * FROM read_json([{names}], columns={{{columns}}}) ORDER BY started, step"
 
 
@@ -136,7 +136,7 @@ def quoted(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def _no_pattern(path: str) -> str:
+def no_pattern(path: str) -> str:
     """A path in which DuckDB sees no pattern: ``*``, ``?`` and ``[`` may stand in the name of a folder."""
     return re.sub(r"[*?[]", r"[\g<0>]", path)
 

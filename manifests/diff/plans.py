@@ -135,13 +135,14 @@ def _figures(sides: Sides, side: Side, row: dict[str, Any] | None) -> StageFigur
 
 
 def _unevenness(sides: Sides, side: Side, recipe: str, stage: int, per_step: int) -> float | None:
-    """Dearest step over mean step, whole steps only."""
+    """Dearest step over mean step, whole steps only, in the cost that the plan balanced."""
     if per_step < 1:
         return None
+    price = "coalesce(flops, attention_cost)" if "flops" in sides.columns(side, "sequences") else "attention_cost"
     ((value,),) = sides.rows(
         f"""
         SELECT max(cost) / avg(cost) FROM (
-            SELECT sum(attention_cost) AS cost FROM {side}.sequences WHERE recipe = ? AND stage = ? AND split = 'train'
+            SELECT sum({price}) AS cost FROM {side}.sequences WHERE recipe = ? AND stage = ? AND split = 'train'
             GROUP BY position // ? HAVING count(*) = ?)
         """,
         [recipe, stage, per_step, per_step],

@@ -1,6 +1,6 @@
 """Two corpora in one DuckDB connection, as the schemas ``a`` and ``b``: ``a.samples`` beside ``b.samples``.
 
-Views only: nothing is copied. A table whose step has not run is an empty view with all its columns, as in `manifests.Catalog`.
+Views only, those of `manifests.catalog`: nothing is copied, finished steps alone are seen, older versions are shown as today's.
 Joins that outgrow `MEMORY` go to a temporary folder, which is removed with the connection.
 """
 
@@ -14,8 +14,10 @@ from typing import Any, Literal
 import duckdb
 
 from manifests import schemas
+from manifests.catalog import first_line, view_statements
 from manifests.corpus import Corpus
 from manifests.errors import CorruptCorpusError
+from manifests.places import filesystem
 
 Side = Literal["a", "b"]
 MEMORY = "3GiB"
@@ -26,10 +28,11 @@ class Sides:
     """Both corpora.
 
     Args:
-        a, b: folders of the corpora; may be the same.
+        a, b: folders or addresses of the corpora; may be the same.
 
     Raises:
         UsageError: a folder holds no corpus.
+        CorruptCorpusError: a file that a step's record lists is missing or cannot be read.
     """
 
     def __init__(self, a: Path, b: Path) -> None:
@@ -39,23 +42,13 @@ class Sides:
         self.connection.execute("SET preserve_insertion_order = false")
         self.connection.execute(f"SET memory_limit = '{MEMORY}'")
         self.connection.execute("SET temp_directory = ?", [self.spill.name])
+        for store in {type(found): found for corpus in self.corpora.values() if (found := filesystem(corpus.folder))}.values():
+            self.connection.register_filesystem(store)
         for side, corpus in self.corpora.items():
-            self.connection.execute(f"CREATE SCHEMA {side}")
-            for table in TABLES:
-                self._view(side, corpus, table)
-
-    def _view(self, side: Side, corpus: Corpus, table: str) -> None:
-        schema = schemas.TABLES[table]
-        if next((corpus.folder / table).rglob("*.parquet"), None) is None:
-            self.connection.register(f"_empty_{table}", schema.empty_table())
-            select = f"SELECT *, NULL::VARCHAR AS filename FROM _empty_{table}"
-        else:
-            place = str(corpus.folder / table / "**" / "*.parquet").replace("'", "''")
-            files = f"read_parquet('{place}', hive_partitioning=false, union_by_name=true, filename=true)"
-            held = {row[0] for row in self.rows(f"DESCRIBE SELECT * FROM {files}")}
-            missing = [f"NULL AS {name}" for name in schema.names if name not in held]  # written before the column was added
-            select = f"SELECT {', '.join(['*', *missing])} FROM {files}"
-        self.connection.execute(f"CREATE VIEW {side}.{table} AS {select}")
+            self.rows(f"CREATE SCHEMA {side}")
+            for table, statement in view_statements(corpus).items():
+                if table in TABLES:
+                    self.rows(statement.replace(f"CREATE VIEW {table} ", f"CREATE VIEW {side}.{table} ", 1))
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query.
@@ -67,9 +60,11 @@ class Sides:
             return self.connection.execute(query, list(parameters)).fetchall()
         except duckdb.Error as error:
             folders = " or ".join(dict.fromkeys(str(corpus.folder) for corpus in self.corpora.values()))
-            raise CorruptCorpusError(
-                f"{folders} cannot be read: {str(error).splitlines()[0]}: run `longreel check` on it"
-            ) from error
+            raise CorruptCorpusError(f"{folders} cannot be read: {first_line(error)}; `longreel check` says more") from error
+
+    def columns(self, side: Side, table: str) -> set[str]:
+        """Names of a table's columns on one side."""
+        return {row[0] for row in self.rows(f"DESCRIBE {side}.{table}")}
 
     def close(self) -> None:
         """Ends the connection and removes what it spilled."""

@@ -21,6 +21,6 @@ def write_difference(difference: Difference, out: Path) -> None:
         "difference.html.jinja",
         difference=difference,
         headline=summary(difference),
-        a=Path(difference.a).resolve().name,
-        b=Path(difference.b).resolve().name,
+        a=Path(difference.a).name or difference.a,
+        b=Path(difference.b).name or difference.b,
     )

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from markupsafe import Markup, escape
 
 POINTS_MAX = 600
+MEAN_OF = 20
+"""Steps of the running mean that is drawn over a curve of at least three times as many."""
 
 
 def bar(parts: Sequence[tuple[str, float]], whole: float, label: str = "", *, tall: bool = False) -> Markup:
@@ -50,6 +53,67 @@ def histogram(counts: Sequence[int], label: str) -> Markup:
     )
 
 
+def columns(bars: Sequence[tuple[str, int, str]], label: str) -> Markup:
+    """Upright bars: (name below, height, words for a reader who points at it), in order."""
+    width, height, base = 640, 130, 106
+    top = max([amount for _, amount, _ in bars] or [0]) or 1
+    step = width / max(len(bars), 1)
+    parts = []
+    for index, (name, amount, words) in enumerate(bars):
+        tall = max(1.5, (base - 16) * amount / top) if amount else 0.0
+        middle = (index + 0.5) * step
+        parts.append(
+            f'<rect x="{index * step + 2:.1f}" y="{base - tall:.1f}" width="{step - 4:.1f}" height="{tall:.1f}">'
+            f"<title>{escape(words)}</title></rect>"
+        )
+        if step >= 26 or index % 2 == 0:
+            parts.append(f'<text x="{middle:.1f}" y="{base + 16}" text-anchor="middle">{escape(name)}</text>')
+    return Markup(
+        f'<svg class="figure" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">{"".join(parts)}'
+        f'<line x1="0" y1="{base}" x2="{width}" y2="{base}"></line></svg>'
+    )
+
+
+def two_lines(first: Sequence[float], second: Sequence[float], label: str) -> Markup:
+    """Two lines over the same axis of steps, around 1: the first in the page's first colour, the second in its second."""
+    if not first and not second:
+        return Markup("")
+    width, height, left, right, top, base = 320, 120, 34, 316, 8, 102
+    ticks = _ticks(min([*first, *second, 1.0]), max([*first, *second, 1.01]))[:8]
+    low, high = min([ticks[0], *first, *second]), max([ticks[-1], *first, *second])
+
+    def y(value: float) -> float:
+        return base - (base - top) * (value - low) / ((high - low) or 1)
+
+    parts = [
+        f'<line class="grid" x1="{left}" y1="{y(tick):.1f}" x2="{right}" y2="{y(tick):.1f}"></line>'
+        f'<text x="{left - 4}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>'
+        for tick in ticks
+    ]
+    for values, kind in ((second, "second"), (first, "first")):
+        if len(values) == 1:
+            parts.append(f'<circle class="{kind}" cx="{(left + right) / 2:.1f}" cy="{y(values[0]):.1f}" r="2.5"></circle>')
+        elif values:
+            gap = (right - left) / (len(values) - 1)
+            points = " ".join(f"{left + index * gap:.1f},{y(value):.1f}" for index, value in enumerate(values))
+            parts.append(f'<polyline class="{kind}" points="{points}"></polyline>')
+    parts.append(
+        f'<text x="{left}" y="{base + 14}">first step</text><text x="{right}" y="{base + 14}" text-anchor="end">last</text>'
+    )
+    return Markup(
+        f'<svg class="figure" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+    )
+
+
+def overlay(marks: Sequence[Any]) -> Markup:
+    """Boxes over a picture, in thousandths of its width and height."""
+    drawn = "".join(
+        f'<rect class="{mark.kind}" x="{mark.x:g}" y="{mark.y:g}" width="{mark.width:g}" height="{mark.height:g}"></rect>'
+        for mark in marks
+    )
+    return Markup(f'<svg class="marks" viewBox="0 0 1000 1000" preserveAspectRatio="none" aria-hidden="true">{drawn}</svg>')
+
+
 def curve(points: Sequence[tuple[int, str, float]], label: str) -> Markup:
     """A line over all optimiser steps, parted by stage; more than `POINTS_MAX` steps are averaged in equal runs."""
     if not points:
@@ -82,6 +146,11 @@ def curve(points: Sequence[tuple[int, str, float]], label: str) -> Markup:
     for begin, end in _runs([(stage, phase) for stage, phase, _ in points]):
         run = max(1, -(-count // POINTS_MAX))
         groups = [values[at : min(at + run, end)] for at in range(begin, end, run)]
+        if end - begin >= 3 * MEAN_OF:
+            places = range(begin, end, max(1, count // 200))
+            means = [values[max(begin, at - MEAN_OF + 1) : at + 1] for at in places]
+            smooth = " ".join(f"{x(at):.1f},{y(sum(mean) / len(mean)):.1f}" for at, mean in zip(places, means, strict=True))
+            parts.append(f'<polyline points="{smooth}"></polyline>')
         line = " ".join(
             f"{x(min(begin + index * run + (len(group) - 1) / 2, end - 1)):.1f},{y(sum(group) / len(group)):.1f}"
             for index, group in enumerate(groups)
@@ -90,7 +159,8 @@ def curve(points: Sequence[tuple[int, str, float]], label: str) -> Markup:
             cx, cy = line.split(",")
             parts.append(f'<circle cx="{cx}" cy="{cy}" r="2"></circle>')
         else:
-            parts.append(f'<polyline points="{line}"></polyline>')
+            raw = ' class="raw"' if end - begin >= 3 * MEAN_OF else ""
+            parts.append(f'<polyline{raw} points="{line}"></polyline>')
     parts.append(f'<text x="{left}" y="{base + 20}">step 1</text>')
     parts.append(f'<text x="{right}" y="{base + 20}" text-anchor="end">step {count:,}</text>')
     return Markup(

@@ -1,4 +1,4 @@
-"""What came in, what went where and why: the tables of the report that describe a corpus before it is planned.
+"""What came in, and the proof that nothing of it was lost: files by status, modality and licence.
 
 Every figure is one SQL query over the corpus's own tables, so that it can be asked again with `longreel query`.
 """
@@ -8,66 +8,60 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from manifests.catalog import Catalog
+from manifests.catalog import Catalog, no_pattern, quoted
 
 Row = tuple[Any, ...]
 STATUSES = ("used", "filtered", "quarantined")
-CONTEXTS = ("32k", "64k", "256k")
-DURATIONS = ("15s", "15min", "2h", None)
-ROWS_SHOWN = 60
-EACH_REASON = 8
+LICENCES_SHOWN = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """Two ways of counting one thing."""
+
+    what: str
+    left: int
+    right: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether they agree."""
+        return self.left == self.right
 
 
 @dataclass(frozen=True, kw_only=True)
 class Intake:
-    """Figures of a corpus; the fields of a row are named in its comment.
+    """Figures of what came in; the fields of a row are named in its comment.
 
     Attributes:
         inputs: files by status.
+        other: files of any other status: there should be none.
         by_modality: modality, files, bytes, used, filtered, quarantined, samples.
-        licences: licence, files, bytes, samples.
+        licences: licence, files, bytes, samples; the commonest `LICENCES_SHOWN`.
+        licences_more: licences beyond those.
         generated: generator, problems, samples: sources that this project made.
-        quarantine: source, stage, reason, detail; `EACH_REASON` for a reason, `ROWS_SHOWN` in all, at most.
-        quarantine_reasons: stage, reason, files.
-        dropped_reasons: stage, reason, sources, samples.
-        dropped: source, task, stage, reason, detail: one example a reason.
-        tasks: task, samples, train, heldout, text tokens, visual tokens, learned tokens.
-        splits: split, samples, sources, tokens.
-        buckets: samples and tokens by (context bucket, duration bucket).
-        reasoning: task, teacher, verifier with version, samples, mean score, cost in USD.
-        rejected: reason, questions: refused before they became samples.
+        proofs: sums that have to hold.
         media: pictures, bytes, shards.
     """
 
     inputs: dict[str, int]
+    other: int
     by_modality: list[Row]
     licences: list[Row]
+    licences_more: int
     generated: list[Row]
-    quarantine: list[Row]
-    quarantine_reasons: list[Row]
-    dropped_reasons: list[Row]
-    dropped: list[Row]
-    tasks: list[Row]
-    splits: list[Row]
-    buckets: dict[tuple[str, str | None], tuple[int, int]]
-    reasoning: list[Row]
-    rejected: list[Row]
+    proofs: list[Proof]
     media: Row
 
     @property
     def files(self) -> int:
         """Inputs of the curation."""
-        return sum(self.inputs.values())
+        return sum(self.inputs.values()) + self.other
 
     @property
-    def samples(self) -> int:
-        """Samples of the corpus."""
-        return sum(int(row[1]) for row in self.tasks)
-
-    @property
-    def tokens(self) -> int:
-        """Text and visual tokens of all samples."""
-        return sum(int(row[4]) + int(row[5]) for row in self.tasks)
+    def unknown(self) -> int:
+        """Files whose licence is not known."""
+        return sum(int(row[1]) for row in self.licences if row[0] == "unknown")
 
 
 def read_intake(catalog: Catalog) -> Intake:
@@ -78,67 +72,60 @@ def read_intake(catalog: Catalog) -> Intake:
 
     given = _given(catalog)
     by_status: dict[str, int] = dict(rows(f"SELECT status, count(*) FROM {given} GROUP BY status"))
+    inputs = {status: int(by_status.get(status, 0)) for status in STATUSES}
     counts = ", ".join(f"count(*) FILTER (status = '{status}')" for status in STATUSES)
-    buckets = rows(
-        "SELECT context_bucket, duration_bucket, count(*), sum(total_tokens)::BIGINT FROM samples GROUP BY ALL ORDER BY ALL"
+    licences = rows(
+        f"SELECT licence, count(*), sum(bytes)::BIGINT, sum(samples)::BIGINT, count(*) OVER () FROM {given} "
+        f"GROUP BY licence ORDER BY count(*) DESC, licence LIMIT {LICENCES_SHOWN}"
     )
     return Intake(
-        inputs={status: int(by_status.get(status, 0)) for status in STATUSES},
+        inputs=inputs,
+        other=sum(by_status.values()) - sum(inputs.values()),
         by_modality=rows(
             f"SELECT modality, count(*), sum(bytes)::BIGINT, {counts}, sum(samples)::BIGINT FROM {given} "
             "GROUP BY modality ORDER BY count(*) DESC, modality"
         ),
-        licences=rows(
-            f"SELECT licence, count(*), sum(bytes)::BIGINT, sum(samples)::BIGINT FROM {given} "
-            "GROUP BY licence ORDER BY count(*) DESC, licence"
-        ),
+        licences=licences,
+        licences_more=max(0, (licences[0][4] if licences else 0) - len(licences)),
         generated=rows(
             "SELECT coalesce(origin, modality) AS generator, count(*), sum(samples)::BIGINT FROM sources "
-            f"ANTI JOIN {given} AS given USING (source_id) GROUP BY ALL ORDER BY ALL"
+            f"ANTI JOIN {given} AS given USING (source_id) GROUP BY ALL ORDER BY count(*) DESC, generator LIMIT 20"
         ),
-        quarantine=rows(
-            "SELECT source, stage, reason, detail FROM quarantine "
-            f"QUALIFY row_number() OVER (PARTITION BY stage, reason ORDER BY source, detail) <= {EACH_REASON} "
-            f"ORDER BY stage, reason, source LIMIT {ROWS_SHOWN}"
-        ),
-        quarantine_reasons=rows(
-            "SELECT stage, reason, count(*) FROM quarantine GROUP BY ALL ORDER BY count(*) DESC, stage, reason"
-        ),
-        dropped_reasons=rows(
-            "SELECT stage, reason, count(*) FILTER (task IS NULL), count(*) FILTER (task IS NOT NULL) "
-            "FROM dropped GROUP BY ALL ORDER BY count(*) DESC, stage, reason"
-        ),
-        dropped=rows(
-            "SELECT source, task, stage, reason, detail FROM dropped "
-            "QUALIFY row_number() OVER (PARTITION BY stage, reason ORDER BY source, task, detail) = 1 ORDER BY stage, reason "
-            f"LIMIT {ROWS_SHOWN}"
-        ),
-        tasks=rows(
-            "SELECT task, count(*), count(*) FILTER (split = 'train'), count(*) FILTER (split = 'heldout'), "
-            "sum(text_tokens)::BIGINT, sum(visual_tokens)::BIGINT, sum(learned_tokens)::BIGINT "
-            "FROM samples GROUP BY task ORDER BY task"
-        ),
-        splits=rows(
-            "SELECT split, count(*), (SELECT count(DISTINCT id) FROM (SELECT unnest(source_ids) AS id FROM samples AS i "
-            "WHERE i.split = o.split)), sum(total_tokens)::BIGINT FROM samples AS o GROUP BY split ORDER BY split DESC"
-        ),
-        buckets={(context, duration): (int(count), int(tokens)) for context, duration, count, tokens in buckets},
-        reasoning=rows(
-            "SELECT task, reasoning.teacher, reasoning.verifier || ' ' || reasoning.verifier_version, count(*), "
-            "avg(reasoning.score), sum(reasoning.cost_usd) FROM samples WHERE reasoning IS NOT NULL "
-            "GROUP BY ALL ORDER BY ALL"
-        ),
-        rejected=rows(
-            "SELECT reason, count(*) FROM dropped WHERE stage = 'verify' GROUP BY ALL ORDER BY count(*) DESC, reason"
-        ),
+        proofs=_proofs(catalog, given, inputs, sum(by_status.values())),
         media=rows("SELECT count(*), coalesce(sum(length), 0)::BIGINT, count(DISTINCT shard) FROM media")[0],
     )
 
 
+def _proofs(catalog: Catalog, given: str, inputs: dict[str, int], files: int) -> list[Proof]:
+    def one(query: str) -> int:
+        return int(catalog.connection.execute(query).fetchall()[0][0])
+
+    record = catalog.corpus.record("curate")
+    counted = record.counts.get("inputs") if record else None
+    proofs = [Proof(what="used + filtered + quarantined = rows of sources", left=sum(inputs.values()), right=files)]
+    if isinstance(counted, int):
+        proofs.append(Proof(what="rows of sources = inputs that curation was given", left=files, right=counted))
+    lost = one("SELECT count(*) FROM quarantine")
+    proofs.append(Proof(what="quarantined sources = rows of quarantine", left=inputs["quarantined"], right=lost))
+    unexplained = one(f"SELECT count(*) FROM {given} AS g ANTI JOIN dropped USING (source) WHERE g.status = 'filtered'")
+    proofs.append(
+        Proof(
+            what="filtered sources = those with a row in dropped",
+            left=inputs["filtered"],
+            right=inputs["filtered"] - unexplained,
+        )
+    )
+    idle = one(f"SELECT count(*) FROM {given} WHERE status <> 'used' AND samples > 0")
+    proofs.append(Proof(what="samples of sources that were not used = none", left=idle, right=0))
+    return proofs
+
+
 def _given(catalog: Catalog) -> str:
     """The sources that were inputs of the curation, as a table expression."""
-    folder = catalog.corpus.table("sources", origin="curate")
-    if not any(folder.glob("*.parquet")):
+    record = catalog.corpus.record("curate")
+    names = [name for name in record.files if name.startswith("sources/") and name.endswith(".parquet")] if record else []
+    everything = sum(name.startswith("sources/") for each in catalog.corpus.records() for name in each.files)
+    if not names or len(names) == everything:
         return "sources"
-    location = str(folder / "*.parquet").replace("'", "''")
-    return f"read_parquet('{location}', hive_partitioning=false)"
+    files = ", ".join(quoted(no_pattern(str(catalog.corpus.folder / name))) for name in names)
+    return f"(SELECT * FROM sources SEMI JOIN read_parquet([{files}], hive_partitioning=false) USING (source_id, source))"

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from manifests import files
 from manifests.errors import UsageError
+from manifests.report import figures
 from manifests.report.plain import plain, shortened
 
 
@@ -57,6 +58,7 @@ def environment() -> jinja2.Environment:
     made.filters.update(
         figure=figure, percent=percent, bytes=size, loss=loss, short=shortened, signed=signed, tokens=tokens, money=money
     )
+    made.globals.update(bar=figures.bar, histogram=figures.histogram, two_lines=figures.two_lines, overlay=figures.overlay)
     return made
 
 
@@ -88,12 +90,12 @@ def money(value: float | None) -> str:
     """US dollars; small amounts to two figures."""
     if value is None:
         return "–"
-    return f"{value:,.2f}" if value >= 0.1 or not value else f"{value:.2g}"
+    return "0" if not value else f"{value:,.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
-def percent(value: float | None) -> str:
+def percent(value: Any) -> str:
     """A share."""
-    return "–" if value is None else f"{value:.1%}"
+    return f"{value:.1%}" if isinstance(value, int | float) and not isinstance(value, bool) else "–"
 
 
 def loss(value: Any) -> str:

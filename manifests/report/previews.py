@@ -1,40 +1,54 @@
-"""A few samples as a person can judge them: the conversation, the real pictures, and where each piece came from.
+"""A few samples as a person can judge them: the conversation, the real pictures with what the answer points at, the sources.
 
-Chosen by hash of the sample id, one from each kind of task in turn, so that equal corpora show equal samples. Pictures are
-read from the media shards by offset, checked, and made small: a page stays below `BYTES_MAX` of pictures.
+Chosen by the last digits of the sample id, one from each kind of task in turn: ids are hashes, so this is chance, and equal
+corpora show equal samples. Pictures are read from the media shards by offset, checked, and made small: a page stays below
+`BYTES_MAX` of pictures.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
 from manifests.catalog import Catalog
 from manifests.errors import CorruptCorpusError
+from manifests.report.marks import Evidence, Mark, Span, answer_marks, answer_spans, evidence_marks, read_evidence
 from manifests.report.plain import shortened
-from manifests.sample import messages_from_rows
+from manifests.sample import Message, Visual, messages_from_rows
 from manifests.shards import read_media
 
-SAMPLES_MAX = 16
+SAMPLES_MAX = 20
 PICTURES_EACH = 6
-BYTES_MAX = 1_600_000
-SIDE_MAX = 360
+BYTES_MAX = 1_000_000
+SIDE_MAX = 320
 TEXT_MAX = 700
+REASONED_MAX = 1_600
 TEXT_OF_SAMPLE_MAX = 2_400
-LINEAGE_MAX = 8
+LINEAGE_MAX = 6
+POINTING = ("gui", "image", "reason")
+"""Kinds of tasks whose answers hold boxes or points in thousandths of a picture."""
 
 
 @dataclass(kw_only=True)
 class Picture:
-    """A thumbnail, or why there is none."""
+    """A thumbnail, or why there is none.
+
+    Attributes:
+        marks: what is drawn over it.
+        shows: ``evidence`` or ``answer`` for a frame within an interval of either; empty otherwise.
+    """
 
     data: str = ""
     width: int = 0
     height: int = 0
     caption: str = ""
+    size: str = ""
     problem: str = ""
+    marks: list[Mark] = field(default_factory=list)
+    shows: str = ""
 
 
 @dataclass(kw_only=True)
@@ -53,59 +67,86 @@ class Preview:
     Attributes:
         figures: columns of its ``samples`` row.
         turns: role and pieces.
+        evidence: of a verified answer.
         lineage: part, tokens, source, place in the source.
         lineage_more: spans beyond those shown.
         unseen: text parts left out, because the question or the answer is above `TEXT_OF_SAMPLE_MAX` characters.
-        packed: stage, split and position of sequences that hold it.
+        packed: recipe, stage, split and position of sequences that hold it.
     """
 
     figures: dict[str, Any]
     turns: list[tuple[str, list[Piece]]]
+    evidence: Evidence
     lineage: list[tuple[str, str, str, str]]
     lineage_more: int
     unseen: int
     packed: list[tuple[str, int, str, int]]
 
+    @property
+    def code(self) -> bool:
+        """Whether its text is a program."""
+        return str(self.figures["task"]).startswith("code.")
 
-def read_previews(catalog: Catalog) -> list[Preview]:
-    """Up to `SAMPLES_MAX` samples over all tasks."""
-    chosen = catalog.connection.execute(
+
+def chosen_samples(catalog: Catalog, most: int = SAMPLES_MAX) -> list[str]:
+    """Ids of up to ``most`` samples over all tasks."""
+    rows = catalog.connection.execute(
         """
-        WITH ranked AS (
-            SELECT sample_id, task, split_part(task, '.', 1) AS kind,
-                   row_number() OVER (PARTITION BY task ORDER BY md5(sample_id), sample_id) AS turn FROM samples
-        ), dealt AS (SELECT *, row_number() OVER (PARTITION BY kind ORDER BY turn, task) AS round FROM ranked WHERE turn <= 3),
+        WITH best AS (SELECT task, min(reverse(sample_id), 3) AS ids FROM samples GROUP BY task),
+        ranked AS (
+            SELECT task, CASE WHEN task LIKE 'reason.%' THEN split_part(task, '.', 2) ELSE '' END || '/'
+                         || split_part(task, '.', 1) AS kind,
+                   reverse(unnest(ids)) AS sample_id, unnest(range(1, len(ids) + 1)) AS turn FROM best
+        ), dealt AS (SELECT *, row_number() OVER (PARTITION BY kind ORDER BY turn, md5(task), task) AS round FROM ranked),
         chosen AS (SELECT * FROM dealt ORDER BY round, kind LIMIT ?)
         SELECT sample_id FROM chosen ORDER BY task, turn
         """,
-        [SAMPLES_MAX],
+        [most],
     ).fetchall()
+    return [row[0] for row in rows]
+
+
+def read_previews(catalog: Catalog) -> list[Preview]:
+    """Up to `SAMPLES_MAX` samples over all tasks."""
+    ids = chosen_samples(catalog)
+    relation = catalog.connection.execute("SELECT * FROM samples WHERE list_contains(?, sample_id)", [ids])
+    names = [column[0] for column in relation.description or []]
+    rows = {row["sample_id"]: row for row in (dict(zip(names, found, strict=True)) for found in relation.fetchall())}
+    messages = {sample_id: messages_from_rows(rows[sample_id].pop("messages")) for sample_id in ids}
+    lineage, packed = _lineage(catalog, ids), _packed(catalog, ids)
     room = BYTES_MAX
     previews = []
-    for (sample_id,) in chosen:
-        preview, used = _preview(catalog, sample_id, min(room, 2 * BYTES_MAX // SAMPLES_MAX))
+    for sample_id in ids:
+        row = rows[sample_id]
+        evidence = read_evidence(row["reasoning"]["evidence"]) if row["reasoning"] else Evidence()
+        turns, unseen, used = _turns(catalog, row, messages[sample_id], evidence, min(room, 2 * BYTES_MAX // SAMPLES_MAX))
         room -= used
-        previews.append(preview)
+        spans = lineage[sample_id]
+        previews.append(
+            Preview(
+                figures=row,
+                turns=turns,
+                evidence=evidence,
+                lineage=spans[:LINEAGE_MAX],
+                lineage_more=max(0, len(spans) - LINEAGE_MAX),
+                unseen=unseen,
+                packed=packed[sample_id],
+            )
+        )
     return previews
 
 
-def _preview(catalog: Catalog, sample_id: str, room: int) -> tuple[Preview, int]:
-    relation = catalog.connection.execute("SELECT * FROM samples WHERE sample_id = ?", [sample_id])
-    names = [column[0] for column in relation.description or []]
-    row = dict(zip(names, relation.fetchall()[0], strict=True))
-    messages = messages_from_rows(row.pop("messages"))
-    visuals = [visual for message in messages for part in message.parts for visual in part.visuals]
-    step = max(1, -(-len(visuals) // PICTURES_EACH))
-    thumbnails: dict[int, Picture] = {}
-    used = 0
-    for index in range(0, len(visuals), step):
-        picture = _thumbnail(catalog, visuals[index].media_id)
-        if used + len(picture.data) > room:
-            break
-        used += len(picture.data)
-        thumbnails[index] = picture
+def _turns(
+    catalog: Catalog, row: dict[str, Any], messages: tuple[Message, ...], evidence: Evidence, room: int
+) -> tuple[list[tuple[str, list[Piece]]], int, int]:
+    """The conversation; text parts left out; characters of pictures used."""
+    points = str(row["task"]).split(".")[0] in POINTING
+    marks = _marks(messages, evidence) if points else {}
+    spans = evidence.intervals or _spans(messages)
+    thumbnails, used = _thumbnails(catalog, [v for m in messages for p in m.parts for v in p.visuals], spans, room)
     turns: list[tuple[str, list[Piece]]] = []
     number = shown = unseen = 0
+    most = REASONED_MAX if row["reasoning"] else TEXT_MAX
     for message in messages:
         pieces = []
         shown = 0 if message is messages[-1] else shown  # the answer is always there to read
@@ -114,15 +155,19 @@ def _preview(catalog: Catalog, sample_id: str, room: int) -> tuple[Preview, int]
                 if shown > TEXT_OF_SAMPLE_MAX:
                     unseen += 1
                     continue
-                pieces.append(Piece(text=shortened(part.text or "", TEXT_MAX)))
-                shown += min(len(part.text or ""), TEXT_MAX)
+                pieces.append(Piece(text=shortened(part.text or "", most)))
+                shown += min(len(part.text or ""), most)
                 continue
             piece = Piece()
             for visual in part.visuals:
                 if number in thumbnails:
                     picture = thumbnails[number]
-                    time = "" if visual.label_s is None else f"{visual.label_s:.1f} s · "
-                    picture.caption = f"{time}{visual.width} × {visual.height} px"
+                    size = f"{visual.width} × {visual.height} px"
+                    picture.caption = size if visual.label_s is None else f"{visual.label_s:.1f} s"
+                    picture.size = size
+                    picture.marks = marks.get(number, [])
+                    if visual.time_s is not None and any(start <= visual.time_s <= end for start, end in spans):
+                        picture.shows = "evidence" if evidence.intervals else "answer"
                     piece.pictures.append(picture)
                 else:
                     piece.more += 1
@@ -130,30 +175,70 @@ def _preview(catalog: Catalog, sample_id: str, room: int) -> tuple[Preview, int]
             pieces.append(piece)
         if pieces:
             turns.append((message.role, pieces))
-    lineage = _lineage(catalog, sample_id)
-    packed = catalog.connection.execute(
-        "SELECT recipe, stage, split, position FROM segments WHERE sample_id = ? ORDER BY recipe, stage, position LIMIT 5",
-        [sample_id],
-    ).fetchall()
-    preview = Preview(
-        figures=row,
-        turns=turns,
-        lineage=lineage[:LINEAGE_MAX],
-        lineage_more=max(0, len(lineage) - LINEAGE_MAX),
-        packed=packed,
-        unseen=unseen,
+    return turns, unseen, used
+
+
+def _marks(messages: tuple[Message, ...], evidence: Evidence) -> dict[int, list[Mark]]:
+    """By number of the picture: an answer's marks on the last one before it, the evidence's where there is only one."""
+    found: dict[int, list[Mark]] = defaultdict(list)
+    last, frames = -1, []
+    for message in messages:
+        for part in message.parts:
+            last += len(part.visuals)
+            frames += [part.origin.box if part.origin else None for _ in part.visuals]
+            if part.kind == "text" and message.role == "assistant" and last >= 0:
+                found[last] += answer_marks(part.text or "")
+    if len(frames) == 1:
+        found[0] = evidence_marks(evidence, frames[0]) + found[0]
+    return found
+
+
+def _spans(messages: tuple[Message, ...]) -> tuple[Span, ...]:
+    """Seconds of the source that a temporal answer names; only for one clip, whose labels begin at its own start."""
+    clips = [part for message in messages for part in message.parts if part.kind == "video"]
+    if len(clips) != 1 or messages[-1].role != "assistant":
+        return ()
+    first = clips[0].visuals[0]
+    offset = (first.time_s or 0.0) - (first.label_s or 0.0)
+    return tuple(
+        (start + offset, end + offset) for part in messages[-1].parts if part.text for start, end in answer_spans(part.text)
     )
-    return preview, used
 
 
-def _thumbnail(catalog: Catalog, media_id: str) -> Picture:
+def _thumbnails(catalog: Catalog, visuals: list[Visual], spans: tuple[Span, ...], room: int) -> tuple[dict[int, Picture], int]:
+    """By number of the picture: some evenly over the sample, and one within the first interval that the answer stands on."""
+    step = max(1, -(-len(visuals) // PICTURES_EACH))
+    chosen = set(range(0, len(visuals), step))
+    within = [
+        number
+        for number, visual in enumerate(visuals)
+        if visual.time_s is not None and any(start <= visual.time_s <= end for start, end in spans[:1])
+    ]
+    if within and not chosen & set(within):
+        chosen.add(within[len(within) // 2])
+    places = _places(catalog, sorted({visuals[number].media_id for number in chosen}))
+    found: dict[int, Picture] = {}
+    used = 0
+    for number in sorted(chosen):
+        picture = _thumbnail(catalog, visuals[number].media_id, places)
+        if used + len(picture.data) > room:
+            break
+        used += len(picture.data)
+        found[number] = picture
+    return found, used
+
+
+def _places(catalog: Catalog, media_ids: list[str]) -> dict[str, tuple[str, int, int, str]]:
+    query = 'SELECT media_id, shard, "offset", length, sha256 FROM media WHERE list_contains(?, media_id)'
+    return {row[0]: row[1:] for row in catalog.connection.execute(query, [media_ids]).fetchall()} if media_ids else {}
+
+
+def _thumbnail(catalog: Catalog, media_id: str, places: dict[str, tuple[str, int, int, str]]) -> Picture:
     from PIL import Image
 
-    query = 'SELECT shard, "offset", length, sha256 FROM media WHERE media_id = ?'
-    place = catalog.connection.execute(query, [media_id]).fetchall()
-    if not place:
+    if media_id not in places:
         return Picture(problem=f"no shard holds picture {media_id}")
-    shard, offset, length, checksum = place[0]
+    shard, offset, length, checksum = places[media_id]
     try:
         with Image.open(io.BytesIO(read_media(catalog.corpus.folder / shard, offset, length, checksum))) as image:
             small = image.convert("RGB")
@@ -161,28 +246,51 @@ def _thumbnail(catalog: Catalog, media_id: str) -> Picture:
     except (CorruptCorpusError, OSError, ValueError) as error:
         return Picture(problem=f"this picture could not be read: {error}")
     stream = io.BytesIO()
-    small.save(stream, format="JPEG", quality=72, optimize=True)
+    small.save(stream, format="JPEG", quality=70, optimize=True)
     return Picture(data=base64.b64encode(stream.getvalue()).decode(), width=small.width, height=small.height)
 
 
-def _lineage(catalog: Catalog, sample_id: str) -> list[tuple[str, str, str, str]]:
+def _packed(catalog: Catalog, ids: list[str]) -> dict[str, list[tuple[str, int, str, int]]]:
+    """Up to five sequences that hold each sample: recipe, stage, split, position."""
+    found: dict[str, list[tuple[str, int, str, int]]] = defaultdict(list)
+    rows = catalog.connection.execute(
+        "SELECT sample_id, recipe, stage, split, position FROM segments WHERE list_contains(?, sample_id) "
+        "QUALIFY row_number() OVER (PARTITION BY sample_id ORDER BY recipe, stage, position) <= 5 "
+        "ORDER BY sample_id, recipe, stage, position",
+        [ids],
+    ).fetchall()
+    for sample_id, *place in rows:
+        found[sample_id].append((place[0], place[1], place[2], place[3]))
+    return found
+
+
+def _lineage(catalog: Catalog, ids: list[str]) -> dict[str, list[tuple[str, str, str, str]]]:
     """For each part that came from a source: turn and part, tokens, source, and the place in it."""
     query = """
-        SELECT l.message, l.part, min(l.token_start), max(l.token_end), coalesce(s.source, l.source_id),
+        SELECT l.sample_id, l.message, l.part, min(l.token_start), max(l.token_end), coalesce(any_value(s.source), l.source_id),
                min(l.start_s), max(l.end_s), l.page, l.box, count(l.frame)
-        FROM lineage l LEFT JOIN sources s USING (source_id) WHERE l.sample_id = ? AND l.source_id IS NOT NULL
-        GROUP BY l.message, l.part, s.source, l.source_id, l.page, l.box ORDER BY ALL
+        FROM (SELECT * FROM lineage WHERE list_contains(?, sample_id) AND source_id IS NOT NULL) l
+        LEFT JOIN (SELECT source_id, min(source) AS source FROM sources GROUP BY source_id) s USING (source_id)
+        GROUP BY l.sample_id, l.message, l.part, l.source_id, l.page, l.box ORDER BY ALL
     """
-    found = []
-    for message, part, start, end, source, start_s, end_s, page, box, frames in catalog.connection.execute(
-        query, [sample_id]
+    found: dict[str, list[tuple[str, str, str, str]]] = defaultdict(list)
+    for sample_id, message, part, start, end, source, start_s, end_s, page, box, frames in catalog.connection.execute(
+        query, [ids]
     ).fetchall():
-        place = [f"{frames} frames"] if frames else []
-        if start_s is not None or end_s is not None:
-            place.append(f"{start_s or 0:g} – {end_s if end_s is not None else start_s:g} s")
-        if page is not None:
-            place.append(f"page {page}")
-        if box is not None:
-            place.append("box " + ", ".join(f"{value:g}" for value in box))
-        found.append((f"{message}.{part}", f"{start:,} – {end:,}", str(source), "; ".join(place) or "all of it"))
+        place = place_in_source(start_s, end_s, page, box)
+        place = [f"{frames} frames", *place] if frames else place
+        found[sample_id].append((f"{message}.{part}", f"{start:,} – {end:,}", str(source), "; ".join(place) or "all of it"))
     return found
+
+
+def place_in_source(start_s: float | None, end_s: float | None, page: int | None, box: list[float] | None) -> list[str]:
+    """Seconds, page and box in words; empty for a whole source."""
+    place = []
+    if start_s is not None or end_s is not None:
+        begin, end = start_s or 0.0, end_s if end_s is not None else start_s or 0.0
+        place.append(f"{begin:g} s" if begin == end else f"{begin:g} – {end:g} s")
+    if page is not None:
+        place.append(f"page {page}")
+    if box is not None:
+        place.append("box " + ", ".join(f"{value:g}" for value in box))
+    return place

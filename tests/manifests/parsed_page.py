@@ -14,7 +14,8 @@ VOID = {"meta", "img", "br", "line", "rect", "circle", "polyline"}
 ALLOWED = {
     "html", "head", "meta", "title", "style", "body", "header", "main", "section", "nav", "article", "h1", "h2", "h3", "p",
     "a", "b", "i", "dl", "dt", "dd", "div", "span", "table", "caption", "thead", "tbody", "tfoot", "tr", "th", "td", "figure",
-    "figcaption", "img", "svg", "rect", "line", "text", "polyline", "circle", "details", "summary", "code",
+    "figcaption", "img", "svg", "rect", "line", "text", "polyline", "circle", "details", "summary", "code", "pre", "ul",
+    "li", "h4",
 }  # fmt: skip
 HOSTILE = [
     "<script>alert(1)</script>.mp4",
