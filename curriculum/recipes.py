@@ -16,6 +16,7 @@ from manifests.recipe import (
     BucketSpec,
     CurateSpec,
     DocumentSpec,
+    MadeSpec,
     Recipe,
     SynthSpec,
     TrainSpec,
@@ -123,7 +124,7 @@ def laptop() -> Recipe:
             documents=DocumentSpec(augmented_share=0.1),
             pasted_per_screen=1,
         ),
-        synth=SynthSpec(stem_problems=40),
+        synth=SynthSpec(stem_problems=80, made=MadeSpec(pictures=30, pairs=40, films=30, tables=30)),
         model=ModelSpec(
             preset="tiny",
             top_k=2048 // 32,

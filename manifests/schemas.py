@@ -151,7 +151,11 @@ ANNOTATIONS = _schema(
     "annotations",
     _column("source_id", pa.string(), "the source that is described"),
     _column("source", pa.string(), "its path"),
-    _column("kind", pa.string(), "gui, trace, video, document or image"),
+    _column(
+        "kind",
+        pa.string(),
+        "gui, trace, video, document, image, pasted, tree; drawn by synthesize: shapes, edits, events, table",
+    ),
     _column("split", pa.string(), "train or heldout, as its samples"),
     _column("licence", pa.string(), "SPDX identifier"),
     _column("duplicate_cluster", pa.string(), "as its samples"),

@@ -1,13 +1,15 @@
 """What is known to be true of a source: annotation payloads and generated problems as typed values, one for each kind.
 
 A screen is a screenshot or one step of a trace; a clip is a whole video, or a window of one that no video form holds whole; a
-paper is a document with the text of its pages; a problem comes from a generator that knows its answer.
+paper is a document with the text of its pages; a problem comes from a generator that knows its answer. Pictures, pairs and
+tables are drawn by `synth_cot.made`, and so are the clips that have presences. A query is a user's own, with its answer.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from manifests.recipe import VideoForm
@@ -87,6 +89,95 @@ class Clip:
     frames: dict[int, str]
     shots: tuple[tuple[float, float], ...]
     scenes: tuple[Scene, ...]
+    presences: tuple[Presence, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Presence:
+    """A thing of a drawn film and when it can be seen, in seconds of the film."""
+
+    id: str
+    name: str
+    spans: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thing:
+    """A thing of a drawn picture; the box is x0, y0, x1, y1 in its pixels."""
+
+    id: str
+    shape: str
+    colour: str
+    box: Box
+
+    @property
+    def name(self) -> str:
+        """Colour and shape."""
+        return f"{self.colour} {self.shape}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A drawn picture and everything on it."""
+
+    place: str
+    media_id: str
+    width: int
+    height: int
+    things: tuple[Thing, ...]
+
+    def thing(self, thing_id: str) -> Thing:
+        """The thing of that id."""
+        return next(thing for thing in self.things if thing.id == thing_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """What differs between two pictures at one place; ``kind`` is removed, added, recoloured or resized."""
+
+    id: str
+    kind: str
+    box: Box
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two pictures that differ by known edits, and in how they were rendered."""
+
+    place: str
+    before: Picture
+    after: Picture
+    edits: tuple[Edit, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A table shown as a picture. The first column names the rows.
+
+    Attributes:
+        page, area: where in its document the picture was taken from (pixels or points of the page); None when it was drawn.
+        drawn: whether the table is this project's own.
+    """
+
+    place: str
+    media_id: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    drawn: bool
+    page: int | None = None
+    area: Box | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """A user's question with its answer, and the verifier that compares."""
+
+    place: str
+    prompt: str
+    answer: str
+    verifier: str
+    task: str
+    media_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +211,7 @@ class Problem:
         return str(self.entry["question"]).strip()
 
 
-Subject = Screen | Clip | Paper | Problem
+Subject = Screen | Clip | Paper | Problem | Picture | Pair | Grid | Query
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,14 +223,19 @@ class Known:
     subjects: tuple[Subject, ...]
 
 
-def from_annotation(row: dict[str, Any], forms: tuple[VideoForm, ...], page_texts: dict[int, str]) -> Known:
+def from_annotation(
+    row: dict[str, Any], forms: tuple[VideoForm, ...], page_texts: dict[int, str], tables: Sequence[dict[str, Any]] = ()
+) -> Known:
     """A row of `manifests.schemas.ANNOTATIONS` as knowledge.
 
     Args:
         forms: the recipe's video forms, shortest first.
         page_texts: for a document, the text of its pages where samples hold it.
+        tables: for a document, the tables that samples show: ``media_id``, ``columns``, ``rows``, ``page``, ``area``.
     """
-    payload = json.loads(row["payload"])
+    payload = json.loads(row["payload"]) | ({"tables": list(tables)} if tables else {})
+    if page_texts:
+        payload["texts"] = {str(number): text for number, text in sorted(page_texts.items())}
     source = Source(**{name: row[name] for name in ("source_id", "source", "split", "licence", "duplicate_cluster")})
     subjects: tuple[Subject, ...]
     if row["kind"] == "gui":
@@ -153,7 +249,9 @@ def from_annotation(row: dict[str, Any], forms: tuple[VideoForm, ...], page_text
             Page(number=p["page"], first_line=p["first_line"] or "", text=page_texts.get(p["page"], ""))
             for p in payload["pages"]
         )
-        subjects = (Paper(place="", pages=tuple(pages)),)
+        subjects = (Paper(place="", pages=tuple(pages)), *(_grid(str(n), table) for n, table in enumerate(tables)))
+    elif row["kind"] in SUBJECTS:
+        subjects = (SUBJECTS[row["kind"]](payload, forms),)
     else:
         subjects = ()
     return Known(source=source, payload=payload, subjects=subjects)
@@ -193,3 +291,46 @@ def _clips(payload: dict[str, Any], forms: tuple[VideoForm, ...]) -> tuple[Clip,
             )
         )  # fmt: skip
     return tuple(clips)
+
+
+def _picture(payload: dict[str, Any], place: str = "") -> Picture:
+    things = (
+        Thing(id=item["id"], shape=item["shape"], colour=item["colour"], box=_box(item["box"])) for item in payload["things"]
+    )
+    return Picture(
+        place=place, media_id=payload["media_id"], width=payload["width"], height=payload["height"], things=tuple(things)
+    )
+
+
+def _pair(payload: dict[str, Any]) -> Pair:
+    edits = (Edit(id=item["id"], kind=item["kind"], box=_box(item["box"])) for item in payload["edits"])
+    return Pair(
+        place="", before=_picture(payload["before"], "before"), after=_picture(payload["after"], "after"), edits=tuple(edits)
+    )
+
+
+def _film(payload: dict[str, Any], forms: tuple[VideoForm, ...]) -> Clip:
+    (clip,) = _clips(payload, forms)
+    presences = (
+        Presence(id=item["id"], name=item["name"], spans=tuple((start, end) for start, end in item["spans"]))
+        for item in payload["presences"]
+    )
+    return replace(clip, presences=tuple(presences))
+
+
+def _grid(place: str, payload: dict[str, Any]) -> Grid:
+    area = payload.get("area")
+    return Grid(
+        place=place, media_id=payload["media_id"], columns=tuple(payload["columns"]),
+        rows=tuple(tuple(row) for row in payload["rows"]), drawn="area" not in payload,
+        page=payload.get("page"), area=None if area is None else _box(area),
+    )  # fmt: skip
+
+
+SUBJECTS: dict[str, Callable[[dict[str, Any], tuple[VideoForm, ...]], Subject]] = {
+    "shapes": lambda payload, forms: _picture(payload),
+    "edits": lambda payload, forms: _pair(payload),
+    "events": _film,
+    "table": lambda payload, forms: _grid("", payload),
+}
+"""Kinds of annotations that `synth_cot.made` writes, and how each is read."""

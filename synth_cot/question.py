@@ -24,6 +24,8 @@ class Ask:
         ids: what it is about, in the order of the question: element ids, indices of scenes, page numbers.
         value: what is asked of them: a role, a relation, a moment in seconds.
         start_s: where the clip begins in the source; times in prompt and answer count from here.
+        think: whether reasoning is wanted before the answer.
+        clues: whether the answer names the intervals that show it, too.
     """
 
     task: str
@@ -31,11 +33,16 @@ class Ask:
     ids: tuple[str, ...] = ()
     value: str = ""
     start_s: float = 0.0
+    think: bool = False
+    clues: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Where the truth can be seen: boxes in pixels of the source picture, intervals in seconds of the source, 1-based pages."""
+    """Where the truth can be seen.
+
+    Boxes are in pixels of the source picture (of both, for a pair), intervals in seconds of the source, pages 1-based.
+    """
 
     boxes: tuple[Box, ...] = ()
     intervals: tuple[tuple[float, float], ...] = ()

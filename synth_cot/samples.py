@@ -15,27 +15,13 @@ from manifests.recipe import Recipe
 from manifests.rendering import IGNORED, Rendered, render
 from manifests.sample import Message, Origin, Part, Reasoning, Sample, Visual, messages_to_rows, text
 from manifests.tokenizer import load_tokenizer
-from synth_cot.known import Clip, Paper, Problem, Screen, Source, Subject
+from synth_cot.known import Clip, Grid, Pair, Paper, Picture, Problem, Query, Screen, Source, Subject
 from synth_cot.question import Question
 from synth_cot.questions.moments import shown_points
-from synth_cot.stem.generators import GENERATORS
+from synth_cot.tasks import capabilities, modality
 
 StoredSizes = dict[str, tuple[int, int]]
 """Height and width in pixels of every stored picture."""
-
-_CAPABILITIES = {
-    "reason.document.page": ("document", "retrieval"),
-    "reason.gui.compare": ("gui", "reasoning", "spatial"),
-    "reason.gui.count": ("counting", "gui", "reasoning"),
-    "reason.gui.locate": ("grounding", "gui"),
-    "reason.gui.order": ("gui", "ordering", "spatial"),
-    "reason.gui.read": ("gui", "ocr"),
-    "reason.video.at": ("reasoning", "temporal", "video"),
-    "reason.video.count": ("counting", "reasoning", "video"),
-    "reason.video.duration": ("reasoning", "temporal", "video"),
-    "reason.video.interval": ("reasoning", "temporal_grounding", "video"),
-    "reason.video.order": ("ordering", "reasoning", "video"),
-}
 
 
 class Unshowable(Exception):  # noqa: N818 - it is a verdict on a subject, not a defect
@@ -46,11 +32,6 @@ class Unshowable(Exception):  # noqa: N818 - it is a verdict on a subject, not a
         self.reason, self.detail = reason, detail
 
 
-def thinks(task: str, think_tasks: tuple[str, ...]) -> bool:
-    """Whether a task keeps its reasoning: one of the words of its dotted name is a think task."""
-    return bool(set(task.split(".")) & set(think_tasks))
-
-
 def shown(subject: Subject, source: Source, question: Question, recipe: Recipe, stored: StoredSizes) -> tuple[Part, ...]:
     """The parts that the model sees before the question; none for a problem.
 
@@ -58,12 +39,24 @@ def shown(subject: Subject, source: Source, question: Question, recipe: Recipe, 
         Unshowable: a picture is not stored, or the clip fits no video form.
     """
     if isinstance(subject, Screen):
-        if subject.media_id not in stored:
-            raise Unshowable(reason="no_picture", detail=f"picture {subject.media_id} is not in the media table")
-        height, width = recipe.visual.image_size(*stored[subject.media_id])
-        visual = Visual(media_id=subject.media_id, height=height, width=width)
         whole = (0.0, 0.0, float(subject.width), float(subject.height))
-        return (Part(kind="image", visuals=(visual,), origin=Origin(source_id=source.source_id, box=whole)),)
+        return (_image(subject.media_id, Origin(source_id=source.source_id, box=whole), recipe, stored),)
+    if isinstance(subject, Picture | Pair):
+        pictures = (subject,) if isinstance(subject, Picture) else (subject.before, subject.after)
+        return tuple(
+            _image(
+                one.media_id,
+                Origin(source_id=source.source_id, box=(0.0, 0.0, float(one.width), float(one.height))),
+                recipe,
+                stored,
+            )
+            for one in pictures
+        )
+    if isinstance(subject, Grid):
+        origin = Origin(source_id=source.source_id, page=subject.page, box=subject.area)
+        return (_image(subject.media_id, origin, recipe, stored),)
+    if isinstance(subject, Query):
+        return tuple(_image(one, Origin(source_id=source.source_id), recipe, stored) for one in subject.media_ids)
     if isinstance(subject, Clip):
         return (_video(subject, source, recipe, stored),)
     if isinstance(subject, Paper):
@@ -73,6 +66,13 @@ def shown(subject: Subject, source: Source, question: Question, recipe: Recipe, 
             if str(page.number) in question.ask.ids
         )
     return ()
+
+
+def _image(media_id: str, origin: Origin, recipe: Recipe, stored: StoredSizes) -> Part:
+    if media_id not in stored:
+        raise Unshowable(reason="no_picture", detail=f"picture {media_id} is not in the media table")
+    height, width = recipe.visual.image_size(*stored[media_id])
+    return Part(kind="image", visuals=(Visual(media_id=media_id, height=height, width=width),), origin=origin)
 
 
 def _video(clip: Clip, source: Source, recipe: Recipe, stored: StoredSizes) -> Part:
@@ -105,11 +105,19 @@ def unseen(subject: Subject, question: Question, parts: tuple[Part, ...]) -> str
     for start, end in question.evidence.intervals:
         if not any(start <= time < end for time in times):
             return f"no frame that the sample shows lies in {start}-{end} s"
+    if subject.presences and len(times) < len(subject.frames):
+        return f"{len(times)} of the {len(subject.frames)} frames are shown: when a thing comes or goes cannot be seen"
     return None
 
 
 def make(
-    question: Question, subject: Subject, source: Source, parts: tuple[Part, ...], reply: str, reasoning: Reasoning
+    question: Question,
+    subject: Subject,
+    source: Source,
+    parts: tuple[Part, ...],
+    reply: str,
+    reasoning: Reasoning,
+    quality: dict[str, float],
 ) -> Sample:
     """The sample of a verified answer."""
     mine = source.source_id
@@ -128,17 +136,14 @@ def make(
         box=box,
     )
     # A problem's text comes from its source; a question about a picture is this project's own words.
-    asked = text(question.prompt, Origin(source_id=mine) if isinstance(subject, Problem) else None)
-    if isinstance(subject, Problem):
-        capabilities: tuple[str, ...] = ("reasoning", "stem", GENERATORS[subject.generator].capability)
-    else:
-        capabilities = _CAPABILITIES[question.ask.task]
+    asked = text(question.prompt, Origin(source_id=mine) if isinstance(subject, Problem | Query) else None)
     return Sample(
         task=question.ask.task,
-        capabilities=tuple(sorted(capabilities)),
+        capabilities=capabilities(question.ask.task, subject),
         messages=(Message(role="user", parts=(*parts, asked)), Message(role="assistant", parts=(text(reply, origin),))),
         licence=source.licence,
         duration_s=round(subject.end_s - subject.start_s, 6) if isinstance(subject, Clip) else None,
+        quality=quality,
         reasoning=reasoning,
     )
 
@@ -152,14 +157,13 @@ def sample_row(
     sample: Sample, tokens: Rendered, source: Source, subject: Subject, bucket: str, recipe: Recipe, fingerprint: str
 ) -> dict[str, Any]:
     """The row of `manifests.schemas.SAMPLES`; ``bucket`` is its context bucket."""
-    modality = {Screen: "gui", Clip: "video", Paper: "document", Problem: "text"}[type(subject)]
     assert sample.reasoning is not None
     return {
         "sample_id": sample.sample_id,
         "origin": "synthesize",
         "task": sample.task,
         "capabilities": list(sample.capabilities),
-        "modality": modality,
+        "modality": modality(subject),
         "split": source.split,
         "source_ids": list(sample.source_ids),
         "messages": messages_to_rows(sample.messages),
@@ -170,7 +174,7 @@ def sample_row(
         "context_bucket": bucket,
         "duration_bucket": recipe.buckets.duration(sample.duration_s),
         "duration_s": sample.duration_s,
-        "quality": [],
+        "quality": sorted((name, round(value, 4)) for name, value in sample.quality.items()),
         "duplicate_cluster": source.duplicate_cluster,
         "licence": sample.licence,
         "reasoning": vars(sample.reasoning),

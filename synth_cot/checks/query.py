@@ -22,7 +22,8 @@ def check_query(question: Question, subject: Subject) -> Rejection | None:
     if any(tag in text for tag in _TAGS for text in (question.prompt, question.truth)):
         return refuse("tags", "the prompt or the truth holds the tags of a response")
     # A generator's text may state a short number by chance, and a list of options or items holds its answer by design.
-    given_away = question.verifier in ("boxes", "intervals", "text") and question.truth.casefold() in question.prompt.casefold()
-    if given_away and not isinstance(subject, Problem):
+    # That nothing is an answer is part of the form.
+    told = question.verifier in ("boxes", "intervals", "text") and question.truth != "[]"
+    if told and question.truth.casefold() in question.prompt.casefold() and not isinstance(subject, Problem):
         return refuse("given_away", f"the prompt holds the answer {question.truth[:80]!r}")
     return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from synth_cot.known import Paper, Subject
 from synth_cot.question import Ask, Evidence, Question, Rejection, pick
+from synth_cot.questions.runs import chosen, run_around, unfit
 
 TASK = "reason.document.page"
 _PROMPTS = (
@@ -15,8 +16,6 @@ _PROMPTS = (
     "On which page is “{line}” the first line?",
     "Find the page that starts with “{line}”. What is its number?",
 )
-_RUN = (3, 6)
-_CHARACTERS = 12_000
 _SHORTEST, _LONGEST = 8, 120
 
 
@@ -26,12 +25,7 @@ def candidates(subject: Subject) -> list[Ask]:
         return []
     asks = []
     for index, page in enumerate(subject.pages):
-        # The page asked for stands anywhere in its run: where, is a matter of its number.
-        first = max(0, min(index - page.number % _RUN[1], len(subject.pages) - _RUN[1]))
-        run = list(subject.pages[first : first + _RUN[1]])
-        while len(run) > _RUN[0] and sum(len(one.text) for one in run) > _CHARACTERS:
-            run.pop(0 if run[-1] is page or (len(run[0].text) > len(run[-1].text) and run[0] is not page) else -1)
-        if len(run) >= _RUN[0]:
+        if run := run_around(subject, index):
             asks.append(Ask(task=TASK, ids=tuple(str(one.number) for one in run), value=page.first_line))
     return asks
 
@@ -42,17 +36,15 @@ def build(subject: Subject, ask: Ask, seed: int) -> Question | Rejection:
     line = " ".join(ask.value.split())
     if not _SHORTEST <= len(line) <= _LONGEST or any(quote in line for quote in "“”"):
         return Rejection(ask=ask, reason="unquotable", detail=f"the first line has {len(line)} characters, or quotation marks")
-    run = [page for page in subject.pages if str(page.number) in ask.ids]
-    if any(not page.text for page in run):
-        return Rejection(ask=ask, reason="no_page_text", detail="the corpus holds no text of a page in the run")
+    run = chosen(subject, ask.ids)
+    if refused := unfit(run):
+        return Rejection(ask=ask, reason=refused[0], detail=refused[1])
     texts = [" ".join(page.text.split()) for page in run]
     begins = [page.number for page, text in zip(run, texts, strict=True) if text.casefold().startswith(line.casefold())]
     if len(begins) != 1 or sum(text.casefold().count(line.casefold()) for text in texts) != 1:
         return Rejection(
             ask=ask, reason="ambiguous", detail=f"the line begins {len(begins)} pages of the run, or stands elsewhere in it"
         )
-    if sum(map(len, texts)) > _CHARACTERS:
-        return Rejection(ask=ask, reason="too_long", detail=f"the run holds more than {_CHARACTERS} characters")
     prompt = pick(_PROMPTS, seed, TASK, line).format(line=line)
     evidence = Evidence(pages=(begins[0],))
     return Question(

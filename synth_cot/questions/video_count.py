@@ -17,7 +17,7 @@ _PROMPTS = (
 
 def candidates(subject: Subject) -> list[Ask]:
     """One question for a whole video."""
-    if not isinstance(subject, Clip) or not subject.whole:
+    if not isinstance(subject, Clip) or not subject.whole or subject.presences:
         return []
     return [Ask(task=TASK, place=subject.place, start_s=subject.start_s)]
 

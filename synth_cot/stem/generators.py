@@ -115,8 +115,8 @@ def _scorer(generator: str) -> Callable[[str, dict[str, Any]], float]:
     return scorer
 
 
-def source_row(known: Known, samples: int, tokens: int) -> dict[str, Any]:
-    """The row of a problem in ``sources``."""
+def source_row(known: Known) -> dict[str, Any]:
+    """The row of a problem in ``sources``, before its samples are counted."""
     import importlib.metadata
 
     (problem,) = known.subjects
@@ -131,9 +131,9 @@ def source_row(known: Known, samples: int, tokens: int) -> dict[str, Any]:
         "attached": [],
         "licence": known.source.licence,
         "origin": f"reasoning-gym {importlib.metadata.version('reasoning-gym')}",
-        "status": "used" if samples else "filtered",
-        "samples": samples,
-        "tokens": tokens,
+        "status": "filtered",
+        "samples": 0,
+        "tokens": 0,
         "duplicate_cluster": known.source.duplicate_cluster,
         "split": known.source.split,
     }

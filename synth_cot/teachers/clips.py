@@ -113,10 +113,31 @@ def _count(ask: Ask, clip: Clip) -> Derivation:
     )
 
 
+def _next(ask: Ask, clip: Clip) -> Derivation:
+    scene, *options = (clip.scenes[int(index)] for index in ask.ids)
+    steps = [f"{_words(scene)} is seen in {span(clip, scene.start, scene.end)}"]
+    edge = _time(clip, scene.end if ask.value == "after" else scene.start)
+    found = []
+    for letter, option in zip(LETTERS, options, strict=False):
+        steps.append(f"{letter}, {_words(option)}, is seen in {span(clip, option.start, option.end)}")
+        other = _time(clip, option.start if ask.value == "after" else option.end)
+        if abs(other - edge) <= Fraction("0.1"):
+            found.append((letter, other))
+    letter, other = found[0]
+    sign = "=" if other == edge else "<" if edge < other else ">"
+    return Derivation(
+        plan=f"Find where the scene {'ends' if ask.value == 'after' else 'begins'} and see what touches it there.",
+        steps=tuple(steps),
+        check=f"{number(edge)} {sign} {number(other)}, so it is {letter}",
+        answer=letter,
+    )
+
+
 _DERIVATIONS: dict[str, Callable[[Ask, Clip], Derivation]] = {
     "reason.video.at": _at,
     "reason.video.count": _count,
     "reason.video.duration": _duration,
     "reason.video.interval": _interval,
+    "reason.video.next": _next,
     "reason.video.order": _order,
 }

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from manifests.fingerprint import value_id
 from synth_cot.derivation import Derivation
-from synth_cot.known import Clip, Paper, Problem, Screen, Subject
+from synth_cot.forms import clue_intervals
+from synth_cot.known import Clip, Grid, Pair, Paper, Picture, Problem, Screen, Subject
 from synth_cot.question import Question, pick
 from synth_cot.stem.generators import GENERATORS
-from synth_cot.teachers import clips, screens
+from synth_cot.teachers import clips, films, papers, pictures, screens
 from synth_cot.teachers.teacher import Reply
 
 _PLANS = ("Plan: {plan}", "{plan}", "First, the plan. {plan}", "How to go about it: {plan}")
@@ -23,47 +24,45 @@ _ENDS = ("So the answer is {answer}.", "The answer is {answer}.", "Therefore: {a
 
 
 def derive(question: Question, subject: Subject) -> Derivation:
-    """Steps and answer of a question about a subject."""
+    """Steps and answer of a question about a subject.
+
+    Raises:
+        KeyError: there are no steps for its task.
+    """
     if isinstance(subject, Problem):
         return GENERATORS[subject.generator].derive(subject.entry)
     if isinstance(subject, Screen):
         return screens.derive(question.ask, subject)
     if isinstance(subject, Clip):
-        return clips.derive(question.ask, subject)
-    return _derive_page(question, subject)
-
-
-def _derive_page(question: Question, paper: Paper) -> Derivation:
-    wanted = question.ask.value
-    steps, found = [], []
-    for page in paper.pages:
-        if str(page.number) in question.ask.ids:
-            begins = " ".join(page.text.split()).casefold().startswith(" ".join(wanted.split()).casefold())
-            steps.append(f"page {page.number} {'begins' if begins else 'does not begin'} with it")
-            if begins:
-                found.append(page.number)
-    return Derivation(
-        plan="Look at how each page begins.",
-        steps=tuple(steps),
-        check=f"{len(found)} page begins so",
-        answer=", ".join(map(str, found)),
-    )
+        return (films if subject.presences else clips).derive(question.ask, subject)
+    if isinstance(subject, Picture):
+        return pictures.derive_picture(question.ask, subject)
+    if isinstance(subject, Pair):
+        return pictures.derive_pair(question.ask, subject)
+    if isinstance(subject, Paper):
+        return papers.derive_paper(question.ask, subject)
+    if isinstance(subject, Grid):
+        return papers.derive_grid(question.ask, subject)
+    raise KeyError(f"nobody has steps for {question.ask.task}")
 
 
 @dataclass(frozen=True)
 class Programmatic:
     """See `synth_cot.teachers.teacher.Teacher`."""
 
-    name: str = "programmatic/1"
+    name: str = "programmatic/2"
 
-    def write(self, question: Question, subject: Subject, *, think: bool, seed: int) -> Reply | None:
+    def write(self, question: Question, subject: Subject, *, seed: int) -> Reply | None:
         """See `Teacher.write`. None when the problem is one this teacher has no steps for."""
         try:
             worked = derive(question, subject)
         except (KeyError, ValueError, ZeroDivisionError):
             return None
-        if not think:
-            return Reply(text=f"<answer>{worked.answer}</answer>")
+        answer = worked.answer
+        if question.ask.clues and isinstance(subject, Clip):
+            answer = f"{answer} {clue_intervals(question, subject)}"
+        if not question.ask.think:
+            return Reply(text=f"<answer>{answer}</answer>")
         key = value_id([question.ask, question.prompt])
         style = pick(_STEPS, seed, key, "steps")
         lines = [
@@ -73,4 +72,4 @@ class Programmatic:
             pick(_ENDS, seed, key, "end").format(answer=worked.answer),
         ]
         thought = "\n".join(lines)
-        return Reply(text=f"<think>\n{thought}\n</think>\n<answer>{worked.answer}</answer>")
+        return Reply(text=f"<think>\n{thought}\n</think>\n<answer>{answer}</answer>")

@@ -31,6 +31,6 @@ class Teacher(Protocol):
     @property
     def name(self) -> str: ...
 
-    def write(self, question: Question, subject: Subject, *, think: bool, seed: int) -> Reply | None:
-        """A response, with ``<think>`` reasoning or without; None when this teacher cannot answer."""
+    def write(self, question: Question, subject: Subject, *, seed: int) -> Reply | None:
+        """A response in the form that the question's ask wants; None when this teacher cannot answer."""
         ...

@@ -9,7 +9,7 @@ from typing import Any
 from curriculum.recipes import laptop
 from manifests.corpus import Corpus
 from manifests.fingerprint import value_id
-from manifests.recipe import Recipe
+from manifests.recipe import MadeSpec, Recipe
 from manifests.rendering import render
 from manifests.sample import Message, Origin, Sample, messages_to_rows, text
 from manifests.tokenizer import load_tokenizer
@@ -103,10 +103,14 @@ ANNOTATIONS = [
 
 
 def small_recipe(problems: int = 3) -> Recipe:
-    """The laptop recipe with few problems of each generator."""
+    """The laptop recipe with few problems of each generator, as few drawn sources of each kind, and no share of text."""
     import dataclasses
 
-    return dataclasses.replace(laptop(), synth=dataclasses.replace(laptop().synth, stem_problems=problems))
+    drawn = min(problems, 2)
+    made = MadeSpec(pictures=drawn, pairs=drawn, films=drawn, tables=drawn)
+    return dataclasses.replace(
+        laptop(), synth=dataclasses.replace(laptop().synth, stem_problems=problems, made=made, text_share=None)
+    )
 
 
 def annotation(name: str, kind: str, payload: dict[str, Any], split: str = "train") -> dict[str, Any]:

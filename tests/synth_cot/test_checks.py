@@ -12,10 +12,11 @@ import pytest
 from synth_cot.checks.claims import examine, value
 from synth_cot.checks.process import check_process
 from synth_cot.checks.response import check_response
+from synth_cot.forms import shaped
 from synth_cot.known import Known, Subject, from_annotation
+from synth_cot.made.sources import draw_source, planned
 from synth_cot.question import Question, Rejection
 from synth_cot.questions import families
-from synth_cot.samples import thinks
 from synth_cot.stem.generators import GENERATORS, problems
 from synth_cot.teachers.programmatic import Programmatic
 from synth_cot.teachers.teacher import Reply
@@ -23,6 +24,11 @@ from synth_cot.work import Worker
 
 RECIPE = curated.small_recipe()
 STORED = dict.fromkeys(curated.media_ids(curated.ANNOTATIONS), (420, 320))
+STORED |= {
+    picture.media_id: (picture.height, picture.width)
+    for made in planned(RECIPE)
+    for picture in draw_source(made, RECIPE).pictures
+}
 
 
 def everything() -> list[Known]:
@@ -32,7 +38,8 @@ def everything() -> list[Known]:
     known = [
         from_annotation(curated.annotation(name, kind, payload), forms, texts) for name, kind, payload in curated.ANNOTATIONS
     ]
-    return known + [one for generator in sorted(GENERATORS) for one in problems(generator, 17, 2, 0.1)]
+    drawn = [draw_source(made, RECIPE).known for made in planned(RECIPE)]
+    return known + drawn + [one for generator in sorted(GENERATORS) for one in problems(generator, 17, 2, 0.1)]
 
 
 def asked() -> list[tuple[Question, Subject, Known]]:
@@ -44,6 +51,7 @@ def asked() -> list[tuple[Question, Subject, Known]]:
                 for ask in family.candidates(subject):
                     question = family.build(subject, ask, 17)
                     if isinstance(question, Question):
+                        question = shaped(question, subject, known.source.source_id, RECIPE.synth)
                         found.append((question, subject, known))
     return found
 
@@ -58,8 +66,8 @@ class Liar:
     change: Callable[[str], str]
     name: str = "liar/1"
 
-    def write(self, question: Question, subject: Subject, *, think: bool, seed: int) -> Reply | None:
-        honest = Programmatic().write(question, subject, think=think, seed=seed)
+    def write(self, question: Question, subject: Subject, *, seed: int) -> Reply | None:
+        honest = Programmatic().write(question, subject, seed=seed)
         return None if honest is None else Reply(text=self.change(honest.text))
 
 
@@ -81,7 +89,7 @@ def wrong_answer(text: str) -> str:
 @pytest.mark.parametrize(
     ("change", "reasons"),
     [
-        (wrong_answer, {"wrong_answer", "no_truth"}),
+        (wrong_answer, {"wrong_answer", "wrong_clues", "no_truth"}),
         (lambda text: text.replace("<answer>", ""), {"wrong_format"}),
         (lambda text: text + " Also, 42.", {"wrong_format"}),
         (lambda text: "<answer>" + text.removeprefix("<answer>"), {"wrong_format"}),
@@ -90,12 +98,11 @@ def wrong_answer(text: str) -> str:
 def test_no_wrong_or_malformed_answer_is_kept(change: Callable[[str], str], reasons: set[str]) -> None:
     liar = Liar(change)
     for question, subject, known in ASKED:
-        think = thinks(question.ask.task, RECIPE.synth.think_tasks)
-        reply = liar.write(question, subject, think=think, seed=17)
+        reply = liar.write(question, subject, seed=17)
         assert reply is not None
-        if reply.text == Programmatic().write(question, subject, think=think, seed=17).text:  # type: ignore[union-attr]
+        if reply.text == Programmatic().write(question, subject, seed=17).text:  # type: ignore[union-attr]
             continue
-        verdict, rejection = check_response(reply.text, question, subject, known, think)
+        verdict, rejection = check_response(reply.text, question, subject, known)
         assert rejection is not None, f"{question.ask}: {reply.text} was kept"
         assert rejection.reason in reasons
         assert verdict.score < 1.0
@@ -111,19 +118,19 @@ def test_a_liar_leaves_no_sample_and_every_question_a_reason() -> None:
 
 def test_the_honest_teacher_is_kept() -> None:
     for question, subject, known in ASKED:
-        think = thinks(question.ask.task, RECIPE.synth.think_tasks)
-        reply = Programmatic().write(question, subject, think=think, seed=17)
+        reply = Programmatic().write(question, subject, seed=17)
         assert reply is not None
-        assert check_response(reply.text, question, subject, known, think)[1] is None
+        assert check_response(reply.text, question, subject, known)[1] is None
         assert check_process(reply.text, question, subject, known) is None
 
 
 def judged(task: str, change: Callable[[str], str]) -> list[Rejection | None]:
     """What the process check says of changed reasoning, for every question of a task."""
     verdicts = []
-    for question, subject, known in ASKED:
+    for asked, subject, known in ASKED:
+        question = dataclasses.replace(asked, ask=dataclasses.replace(asked.ask, think=True, clues=False))
         if question.ask.task == task:
-            reply = Programmatic().write(question, subject, think=True, seed=17)
+            reply = Programmatic().write(question, subject, seed=17)
             assert reply is not None
             assert change(reply.text) != reply.text
             verdicts.append(check_process(change(reply.text), question, subject, known))
@@ -135,12 +142,24 @@ def judged(task: str, change: Callable[[str], str]) -> list[Rejection | None]:
     ("task", "change", "reason"),
     [
         ("reason.gui.count", lambda text: re.sub(r"\[(\d+),", lambda m: f"[{int(m[1]) + 7},", text, count=1), "no_such_box"),
-        ("reason.gui.count", lambda text: re.sub(r"“[^”]*”", "“Buy now”", text, count=1), "no_such_text"),
+        ("reason.gui.count", lambda text: re.sub(r"“[^”]*”", "“Buy now”", text, count=1), "not_there"),
+        ("reason.gui.compare", lambda text: re.sub(r"“[^”]*” at", "“Buy now” at", text, count=1), "not_there"),
+        ("reason.video.interval", lambda text: re.sub(r"“[^”]*”", "“A dog barks”", text, count=1), "not_there"),
+        ("reason.film.count", lambda text: re.sub(r"“[^”]*”", "“grey cube”", text, count=1), "not_there"),
+        ("reason.film.count", lambda text: re.sub(r"(\[\d+\.\d, )(\d+)", r"\g<1>9\2", text, count=1), "no_such_interval"),
+        ("reason.film.longest", lambda text: re.sub(r"= (\d+) seconds", r"= 1\1 seconds", text, count=1), "false_step"),
+        ("reason.image.difference", lambda text: re.sub(r" - (\d+) = ", r" - 1\1 = ", text, count=1), "false_step"),
+        ("reason.image.count", lambda text: re.sub(r"“[^”]*”", "“grey cube”", text, count=1), "not_there"),
+        ("reason.pair.kind", lambda text: re.sub(r"\[(\d+), (\d+),", r"[\1, 1\2,", text, count=1), "no_such_box"),
+        ("reason.table.sum", lambda text: re.sub(r": “(\d+)”", r": “1\1”", text, count=1), "not_there"),
+        ("reason.table.most", lambda text: re.sub(r"“([^”]*)” under", "“Nobody” under", text, count=1), "not_there"),
+        ("reason.document.page", lambda text: text.replace("does not begin", "begins", 1), "not_there"),
+        ("reason.document.order", lambda text: re.sub(r"page (\d) begins", "page 5 begins", text, count=1), "not_there"),
         ("reason.gui.count", lambda text: "\n".join(text.split("\n")[:2] + text.split("\n")[3:]), "count_not_shown"),
         ("reason.video.count", lambda text: text.replace("9.5]", "9.6]"), "no_such_interval"),
         ("reason.video.interval", lambda text: text.replace("[0.0, ", "[0.1, ", 1), "no_such_interval"),
         ("reason.video.order", lambda text: re.sub(r" ([<>]) ", lambda m: " > " if m[1] == "<" else " < ", text), "false_step"),
-        ("reason.document.page", lambda text: text.replace("page 1 ", "page 91 "), "no_such_page"),
+        ("reason.document.page", lambda text: re.sub(r"page \d ", "page 91 ", text, count=1), "no_such_page"),
         (
             "stem.chain_sum",
             lambda text: re.sub(r"= (-?\d+)\n", r"= \g<1>0\n", text, count=1).replace("= 00", "= 1"),

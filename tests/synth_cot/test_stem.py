@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import ast
-import math
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
 import pytest
-import sympy
+from recompute_answers import STEM
 
 from synth_cot.known import Problem
 from synth_cot.stem.generators import GENERATORS, gym_score, problems
@@ -27,89 +23,12 @@ def some(generator: str, count: int = 12) -> list[Problem]:
     ]
 
 
-def exact(expression: str) -> Fraction:
-    """An expression in exact arithmetic, through sympy's own parser."""
-    value = sympy.nsimplify(sympy.sympify(expression.strip(), rational=True))
-    return Fraction(int(value.p), int(value.q))
-
-
-def numbers(text: str) -> list[int]:
-    return [int(one) for one in re.findall(r"\d+", text)]
-
-
-def solve(question: str) -> str:
-    equation = question.split(": ", 1)[1]
-    left, right = equation.split("=")
-    (name,) = set(re.findall(r"[a-z]", equation))
-    (root,) = sympy.solve(sympy.sympify(left) - sympy.sympify(right), sympy.Symbol(name))
-    return str(root)
-
-
-def convert(question: str) -> str:
-    base = r"(?:base-(\d+)|(binary|hexadecimal))"
-    found = re.search(rf"convert the {base} number (\w+) to {base}", question)
-    assert found is not None
-    bases = [int(found[a] or {"binary": 2, "hexadecimal": 16}[found[b]]) for a, b in ((1, 2), (4, 5))]
-    value, out = int(found[3], bases[0]), ""
-    while value:
-        value, digit = divmod(value, bases[1])
-        out = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + out
-    return out
-
-
-def keep(question: str) -> str:
-    found = re.search(r"(Keep|Remove) all numbers (smaller|larger) than (\S+) in this list: (\[.*\])", question)
-    assert found is not None
-    hit = [(Fraction(one) < Fraction(found[3])) == (found[2] == "smaller") for one in ast.literal_eval(found[4])]
-    return str([one for one, is_hit in zip(ast.literal_eval(found[4]), hit, strict=True) if is_hit == (found[1] == "Keep")])
-
-
-def legs(question: str) -> str:
-    """A second table of legs, by groups."""
-    groups = {0: "snake slug jelly worm leech", 2: "chicken bird human duck", 5: "starfish", 8: "spider scorpion",
-              10: "crab lobster shrimp", 14: "woodlouse",
-              6: "insect ant butterfly beetle bee wasp grasshopper cricket cockroach mantis firefly"}  # fmt: skip
-    total = 0
-    for count, animal in re.findall(r"(\d+) ([a-z ]+)", question.split("if you have")[1]):
-        names = [(len(name), amount) for amount, group in groups.items() for name in group.split() if name in animal]
-        total += int(count) * (max(names)[1] if names and "elephant" not in animal else 4)
-    return str(total)
-
-
-SOLVERS: dict[str, Callable[[str], str]] = {
-    "base_conversion": convert,
-    "basic_arithmetic": lambda q: str(exact(q.removeprefix("Calculate ").removesuffix("."))),
-    "chain_sum": lambda q: str(exact(q.split(": ")[1].removesuffix("="))),
-    "count_bits": lambda q: str(numbers(q)[-1].bit_count()),
-    "count_primes": lambda q: str(len(list(sympy.primerange(numbers(q)[0], numbers(q)[1] + 1)))),
-    "decimal_chain_sum": lambda q: str(exact(q.split(": ")[1].removesuffix("="))),
-    "fraction_simplification": lambda q: str(Fraction(*numbers(q)[:2])),
-    "gcd": lambda q: str(math.gcd(*numbers(q))),
-    "lcm": lambda q: str(math.lcm(*numbers(q))),
-    "leg_counting": legs,
-    "letter_counting": lambda q: str(q.split('text: "')[1].lower().count(q.split('"')[1])),
-    "number_filtering": keep,
-    "number_sorting": lambda q: str(
-        sorted(re.findall(r"-?\d+(?:\.\d+)?", q.splitlines()[0]), key=Fraction, reverse="descending" in q.splitlines()[0])
-    ),
-    "prime_factorization": lambda q: " × ".join(
-        str(prime) for prime, power in sorted(sympy.factorint(numbers(q)[0]).items()) for _ in range(power)
-    ),
-    "products": lambda q: str(math.prod(numbers(q))),
-    "simple_equations": solve,
-    "spell_backward": lambda q: "".join(reversed(q.rsplit(": ", 1)[1])),
-    "word_sorting": lambda q: ", ".join(
-        sorted(q.rsplit(": ", 1)[1].strip().split(", "), reverse="sort these words in descending" in q)
-    ),
-}
-
-
 @pytest.mark.parametrize("generator", sorted(GENERATORS))
 def test_derived_answers_agree_with_a_third_way_and_with_the_generator(generator: str) -> None:
     verifier = get(GENERATORS[generator].verifier)
     for problem in some(generator):
         answer = GENERATORS[generator].derive(problem.entry).answer
-        assert verifier.score(answer, SOLVERS[generator](problem.question)).right, problem.question
+        assert verifier.score(answer, STEM[generator](problem.question)).right, problem.question
         assert verifier.score(answer, problem.entry["answer"]).right
         assert gym_score(problem, answer) == 1.0
 
