@@ -97,7 +97,6 @@ def code_fingerprint(*packages: str) -> str:
         "python-pptx",
         "rapidocr",
         "reasoning-gym",
-        "scenedetect-headless",
         "trafilatura",
     ):
         try:

@@ -31,7 +31,7 @@ from pipelines.isolation import Readers
 from pipelines.items import Item
 from pipelines.listing import listing_path, write_listing
 from pipelines.remote import bring
-from pipelines.running import cores, run_pipeline
+from pipelines.running import cores, readers_at_once, run_pipeline
 from pipelines.waiting import forget_failures
 
 STEP = "curate"
@@ -102,8 +102,9 @@ def _curated(
     started: float,
 ) -> CurateResult:
     mirrors = corpus.work / "inputs"
-    if not beam_options and not (corpus.folder / "steps").exists() and not (corpus.work / "items").exists():
-        readers.start(cores())  # they load what they need while this process looks at the inputs and loads Beam
+    if not (corpus.folder / "steps").exists() and not (corpus.work / "items").exists():
+        # They load what they need while this process looks at the inputs and loads Beam.
+        readers.start(readers_at_once(beam_options))
     local = [bring(path, mirrors, beam_options, lambda done, total: progress("fetch inputs", done, total)) for path in inputs]
     found = find_inputs(
         local, lambda done, total: progress("hash inputs", done, total), trees=recipe.curate.documents.source_trees

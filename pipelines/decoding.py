@@ -4,7 +4,8 @@ Time 0 is the presentation time of the first frame. Which packets are decoded is
 decides, the frames on the grid are the same. A file that ends before it says, or that a decoder refuses, is not used in part:
 what a clip claims about its end would be false. What is made of the frames is the matter of `pipelines.watching`.
 
-Two decoder threads, whatever the machine has: memory and concealment of damage then depend on the file alone.
+A short film is decoded by one thread, because others are read beside it; a long one by two. How many does not depend on the
+machine: memory and concealment of damage then depend on the file alone.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -29,7 +29,7 @@ from pipelines.watching import Film, Shown, Watcher
 __all__ = ["Film", "Shown", "decode"]
 
 BACK_MAX_S = 1.0
-DECODER_THREADS = 2
+LONG_S = 300.0
 
 # None, not PANIC: any level installs a callback that takes the GIL, and a decoder that is closed while its threads still have
 # something to say then waits for them, and they for it.
@@ -68,8 +68,8 @@ def decode(
             with ThreadPoolExecutor(1, thread_name_prefix="pictures") as pool:
                 watcher = Watcher(found, looking, visual, tokens_max, jpeg_quality, store, pool)
                 try:
-                    for time, frame in _presented(path, found.packets, looking, watcher, in_order=in_order):
-                        watcher.see(time, frame)
+                    for units, frame in _presented(path, found.packets, looking, watcher, in_order=in_order):
+                        watcher.see(units, frame)
                     return watcher.finish()
                 except _UnorderedError:
                     continue
@@ -81,8 +81,10 @@ def decode(
 
 def _presented(
     path: Path, packets: Packets, looking: Looking, watcher: Watcher, *, in_order: bool
-) -> Iterator[tuple[Fraction, av.VideoFrame]]:
-    """Frames in order with exact seconds from the first; frames without a time, or not later than the last, are passed over.
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Frames in order with their time from the first, in units of ``packets.base``.
+
+    Frames without a time, or not later than the last, are passed over.
 
     Args:
         in_order: give the n-th frame the n-th of all presentation times instead of its own.
@@ -98,7 +100,7 @@ def _presented(
     first: int | None = None
     last: int | None = None
     own: int | None = None
-    for count, frame in enumerate(_decoded(path, looking)):
+    for count, frame in enumerate(_decoded(path, looking, 2 if packets.span_s > LONG_S else 1)):
         pts = frame.pts if not in_order else known[count] if count < len(known) else None
         if pts is None:
             watcher.untimed += 1
@@ -118,17 +120,17 @@ def _presented(
         last = pts
         first = pts if first is None else first
         promised.discard(pts)
-        yield (pts - first) * packets.base, frame
+        yield pts - first, frame
     if promised:
         raise _UnorderedError
 
 
-def _decoded(path: Path, looking: Looking) -> Iterator[av.VideoFrame]:
+def _decoded(path: Path, looking: Looking, threads: int) -> Iterator[av.VideoFrame]:
     """The frames of the packets that are looked at, as they come out."""
     with av.open(str(path), mode="r", metadata_errors="replace") as container:
         stream = pictures_of(container)
         decoder = stream.codec_context
-        decoder.thread_type, decoder.thread_count = "FRAME", DECODER_THREADS
+        decoder.thread_type, decoder.thread_count = "FRAME", threads
         place = 0
         for packet in container.demux(stream):
             if packet.is_discard or (not packet.size and packet.pts is None):

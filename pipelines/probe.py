@@ -162,8 +162,8 @@ class _Reading:
         self.times: list[int] = []
         self.keys: list[bool] = []
         self.missing = 0
-        self.ends: dict[int, Fraction] = {}
-        self.begins: dict[int, Fraction] = {}
+        # Whole numbers in units of each stream: fractions would cost more than reading.
+        self.spans: dict[int, tuple[int, int]] = {}
         texts = [other for other in container.streams.subtitles if is_text(other)]
         self.lines: dict[int, list[Line]] = {other.index: [] for other in texts}
 
@@ -177,10 +177,9 @@ class _Reading:
             self.times.append(UNKNOWN if packet.pts is None else packet.pts)
             self.keys.append(packet.is_keyframe)
         if packet.pts is not None and packet.time_base is not None:
-            begin = packet.pts * packet.time_base
-            end = begin + (packet.duration or 0) * packet.time_base
-            self.begins[stream.index] = min(begin, self.begins.get(stream.index, begin))
-            self.ends[stream.index] = max(end, self.ends.get(stream.index, end))
+            begin, end = packet.pts, packet.pts + (packet.duration or 0)
+            first, last = self.spans.get(stream.index, (begin, end))
+            self.spans[stream.index] = (min(begin, first), max(end, last))
         if stream.index in self.lines and isinstance(stream, SubtitleStream):
             try:
                 self.lines[stream.index] += lines_of(packet)
@@ -200,6 +199,8 @@ class _Reading:
         if packets.span_s > DURATION_MAX_S:
             detail = f"its presentation times span {packets.span_s:,.0f} s, more than {DURATION_MAX_S:,.0f} s"
             raise Quarantined("probe", "absurd_duration", detail, "video")
+        self.begins = {index: first * self._base(index) for index, (first, _) in self.spans.items()}
+        self.ends = {index: last * self._base(index) for index, (_, last) in self.spans.items()}
         zero = self.begins.get(stream.index, Fraction(0))
         # Sound may begin below 0 with what primes its decoder; nobody hears that, and no clock counts it.
         origin = min(zero, max(Fraction(0), min(self.begins.values(), default=zero)))
@@ -236,6 +237,9 @@ class _Reading:
             for index, lines in sorted(self.lines.items())
         )
         return Survey(probe=probe, packets=packets, tracks=tracks)
+
+    def _base(self, index: int) -> Fraction:
+        return self.container.streams[index].time_base or Fraction(1, av.time_base)
 
     def _whole(self) -> None:
         """A container that declares a longer time than any of its streams reaches is cut off."""

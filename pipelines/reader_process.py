@@ -35,9 +35,11 @@ def prepare(recipe: Recipe) -> None:
     import pipelines.video  # noqa: F401 - pictures need most of it, too
     from manifests.tokenizer import load_tokenizer
     from pipelines.finished import setting_id
+    from pipelines.language import language_of
 
     load_tokenizer(recipe.tokenizer)
     setting_id(recipe)
+    language_of("Unpacking the model of languages takes half a second, and nearly every item has a few words.")
 
 
 def main() -> None:

@@ -138,6 +138,20 @@ def local_runner(options: PipelineOptions, arguments: Sequence[str], roll: Path)
     return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(command(roll)))
 
 
+def readers_at_once(arguments: Sequence[str]) -> int:
+    """How many items this process will have read at a time, told without loading Beam; 0 when others will do it."""
+    said = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    try:
+        workers = int(said.get("--direct_num_workers", cores()))
+    except ValueError:
+        return 0
+    elsewhere = said.get("--runner", LOCAL_RUNNERS[0]).lower() not in LOCAL_RUNNERS
+    mode = said.get("--direct_running_mode")
+    if elsewhere or mode == "multi_processing" or (mode is None and workers > THREADS_MAX):
+        return 0
+    return 1 if mode == "in_memory" else workers
+
+
 def cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -24,7 +24,6 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image
-from scenedetect import AdaptiveDetector, FrameTimecode
 
 from manifests.visual import VisualSpec
 from pipelines.items import Quarantined
@@ -32,6 +31,7 @@ from pipelines.looking import Looking
 from pipelines.pictures import PictureStore, encode_jpeg, look, sharpness, stored_size
 from pipelines.probe import UNKNOWN, Probe, Survey, missing
 from pipelines.quality import bars, bars_share
+from pipelines.shots import ShotDetector
 from pipelines.subtitles import Line, Track
 
 SMALL_WIDTH = 160
@@ -152,11 +152,11 @@ class Watcher:
         self.look_every = max(1, round(visual.fps))
         # A converter is set up once per film and thread: setting one up costs more than converting a frame.
         self.to_small, self.to_stored = VideoReformatter(), VideoReformatter()
-        self.detector = AdaptiveDetector(min_scene_len=1)
-        self.cut_frames: list[int] = []
+        self.detector = ShotDetector()
         self.times: list[float] = []
         self.first_pts: int | None = None
-        self.previous: tuple[Fraction, av.VideoFrame] | None = None
+        self.previous: tuple[float, av.VideoFrame] | None = None
+        self.units = 0
         self.waiting: deque[tuple[float, int, Future[_Picture]]] = deque()
         self.points = 0
         self.turns = 0
@@ -168,19 +168,22 @@ class Watcher:
         self.bars: tuple[float, ...] | None = None
         self.grey: NDArray[np.uint8] | None = None
 
-    def see(self, time: Fraction, frame: av.VideoFrame) -> None:
-        """The next frame, and its exact seconds from the first."""
+    def see(self, units: int, frame: av.VideoFrame) -> None:
+        """The next frame, and its time from the first in units of the packets' base."""
+        base = self.packets.base
+        seconds = units * base.numerator / base.denominator
         if self.previous is None:
             self._measure(frame)
-        else:
-            self._show_until(time)
+        elif seconds * self.visual.fps > self.points - 0.5:  # exactly when it may be the time of the next point, or later
+            self._show_until(units * base)
         width, height = self.small
-        pixels = self.to_small.reformat(frame, width, height, "bgr24", interpolation="AREA").to_ndarray()
-        place = FrameTimecode(len(self.times), self.rate)
-        self.times.append(float(time))
+        # One thread: handing slices of so small a picture to others takes longer than scaling it.
+        pixels = self.to_small.reformat(frame, width, height, "bgr24", interpolation="AREA", threads=1).to_ndarray()
+        self.times.append(seconds)
         self.damaged += frame.is_corrupt
-        self.cut_frames += [cut.frame_num for cut in self.detector.process_frame(place, pixels)]
-        self.previous = (time, frame)
+        self.detector.see(pixels)
+        self.units = units
+        self.previous = (seconds, frame)
 
     def _measure(self, frame: av.VideoFrame) -> None:
         """Sizes as displayed: display matrices turn by quarters, and pixels need not be square."""
@@ -200,16 +203,16 @@ class Watcher:
         points = math.ceil(end * self.fps) - self.points
         if points <= 0:
             return
-        time, frame = self.previous
+        seconds, frame = self.previous
         self.points += points
         self.damaged_points += points if frame.is_corrupt else 0
-        self.waiting.append((float(time), points, self.pool.submit(self._picture, frame)))
+        self.waiting.append((seconds, points, self.pool.submit(self._picture, frame)))
         while len(self.waiting) > WAITING_MAX:
             self._take()
 
     def _picture(self, frame: av.VideoFrame) -> _Picture:
         height, width = self.stored if self.turns % 2 == 0 else (self.stored[1], self.stored[0])
-        pixels = self.to_stored.reformat(frame, width, height, "rgb24", interpolation="BICUBIC").to_ndarray()
+        pixels = self.to_stored.reformat(frame, width, height, "rgb24", interpolation="BICUBIC", threads=1).to_ndarray()
         picture = Image.fromarray(np.ascontiguousarray(np.rot90(pixels, self.turns)))
         width = min(SMALL_WIDTH, picture.width)
         small = picture.convert("L").resize(
@@ -253,9 +256,9 @@ class Watcher:
             untimed = self.untimed > 0
             detail = f"none of its {self.untimed} frames has a time" if untimed else "no frame could be decoded"
             raise Quarantined("decode", "no_timestamps" if untimed else "undecodable", detail, "video")
-        time, frame = self.previous
+        _, frame = self.previous
         lasts = Fraction(frame.duration) * frame.time_base if frame.duration and frame.time_base else 1 / Fraction(self.rate)
-        end = time + lasts
+        end = self.units * self.packets.base + lasts
         declared_s = self.film.probe.declared_s
         if declared_s is not None and missing(declared_s, float(end)):
             detail = f"it declares {declared_s:.2f} s, but its pictures end at {float(end):.2f} s"
@@ -282,9 +285,8 @@ class Watcher:
 
     def _cut(self) -> None:
         """Shots shorter than `SHOT_MIN_S` are flashes: their cuts are no cuts."""
-        self.cut_frames += [cut.frame_num for cut in self.detector.post_process(FrameTimecode(len(self.times), self.rate))]
         film, last = self.film, 0.0
-        for cut in sorted(set(self.cut_frames)):
+        for cut in self.detector.cuts:
             if 0 < cut < len(self.times) and self.times[cut] - last >= SHOT_MIN_S:
                 last = self.times[cut]
                 film.cuts.append(round(last, 3))
