@@ -1,8 +1,9 @@
 """A set of boxes ``[[x0, y0, x1, y1], ...]`` in 0-1000 coordinates of the picture (x of its width, y of its height).
 
 Predicted and true boxes are matched one to one so that the sum of IoU is largest (Hungarian algorithm); the score is that sum
-over the larger number of boxes, so a missing box, a spare one and a duplicate all cost. Two empty sets agree. A box without
-area, or outside 0-1000, overlaps nothing but still counts.
+over the larger number of boxes, so a missing box, a spare one and a duplicate all cost. A duplicate (IoU of 0.9 with an
+earlier box of its set) beyond those of the other set counts once more: repeating a box is worse than guessing another. Two
+empty sets agree. A box without area, or outside 0-1000, overlaps nothing but still counts.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from synth_cot.verifiers.verdict import Verdict
 Box = tuple[float, float, float, float]
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _BOX = re.compile(rf"\[\s*({_NUMBER})\s*,\s*({_NUMBER})\s*,\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\]")
-_MOST = 1_000
+_MOST = 500
+_DUPLICATE = 0.9
 
 
 def parse_boxes(text: str) -> list[Box] | None:
@@ -50,6 +52,11 @@ def iou(left: Box, right: Box) -> float:
     return min(1.0, shared / whole)
 
 
+def duplicates(boxes: list[Box]) -> int:
+    """How many boxes repeat an earlier one."""
+    return sum(any(iou(box, earlier) >= _DUPLICATE for earlier in boxes[:place]) for place, box in enumerate(boxes))
+
+
 def _truth(value: Any) -> list[Box]:
     boxes = json.loads(value) if isinstance(value, str) else value
     wanted = [(float(a), float(b), float(c), float(d)) for a, b, c, d in boxes]
@@ -64,8 +71,8 @@ class BoxesVerifier:
     """1 for the same set of boxes, else the summed IoU of the best matching over the larger count."""
 
     name: str = "boxes"
-    version: str = "1"
-    needs: str = "scipy"
+    version: str = "2"
+    needs: str = "numpy and scipy"
 
     def score(self, prediction: str, truth: Any) -> Verdict:
         """See `Verifier.score`; the truth is a list of boxes or its JSON."""
@@ -83,8 +90,10 @@ class BoxesVerifier:
         overlaps = np.array([[iou(one, other) for other in wanted] for one in given])
         rows, columns = linear_sum_assignment(overlaps, maximize=True)
         matched = overlaps[rows, columns]
-        score = float(min(1.0, math.fsum(matched) / max(len(given), len(wanted))))
-        return Verdict(score, f"{len(given)} boxes for {len(wanted)}, least matched IoU {float(matched.min()):.3f}")
+        repeated = abs(duplicates(given) - duplicates(wanted))
+        score = float(min(1.0, math.fsum(matched) / (max(len(given), len(wanted)) + repeated)))
+        reason = f"{len(given)} boxes for {len(wanted)}, least matched IoU {float(matched.min()):.3f}"
+        return Verdict(score, f"{reason}, {repeated} repeated" if repeated else reason)
 
 
 VERIFIER = BoxesVerifier()

@@ -1,9 +1,10 @@
-"""A set of time intervals ``[[start, end], ...]`` in seconds (``m:ss`` is read too).
+"""A set of time intervals ``[[start, end], ...]`` in seconds; ``m:ss``, and ``from 1 s to 2.5 s`` or ``1:02 - 1:10`` where
+the whole answer is of that form, are read too.
 
 Score = 0.9 x temporal IoU of the two unions + 0.1 x closeness. Closeness is s / (s + d): d is the Wasserstein-1 distance
 between the two unions taken as uniform distributions over time, s the mean of their lengths. IoU alone is 0 for every miss;
-with the second term a near miss scores above a far one. The score is 1 only for equal unions, and is symmetric. Two empty sets
-agree.
+with the second term a near miss scores above a far one. The score is 1 only for equal unions, and is symmetric. Two empty
+sets agree.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from synth_cot.verifiers.verdict import Verdict
 Interval = tuple[float, float]
 _TIME = r"\d+(?::\d{1,2}){0,2}(?:\.\d+)?"
 _PAIR = re.compile(rf"\[\s*\"?({_TIME})\"?\s*(?:s\s*)?,\s*\"?({_TIME})\"?\s*(?:s\s*)?\]")
+_SPAN = re.compile(rf"(?:from\s+)?({_TIME})\s*(?:s|sec|seconds)?\s*(?:-|–|—|to|until)\s*({_TIME})\s*(?:s|sec|seconds)?", re.I)
+_BETWEEN_SPANS = re.compile(r"[\s,;.]|and")
 _MOST = 1_000
 _DISTANCE_WEIGHT = 0.1
 
@@ -34,7 +37,10 @@ def seconds(text: str) -> float:
 
 def parse_intervals(text: str) -> list[Interval] | None:
     """Every interval of a text; None when it holds none and is not an empty list, or one ends before it starts."""
-    found = [(seconds(start), seconds(end)) for start, end in _PAIR.findall(text)]
+    pairs = _PAIR.findall(text)
+    if not pairs and not _BETWEEN_SPANS.sub("", _SPAN.sub("", text)):
+        pairs = _SPAN.findall(text)
+    found = [(seconds(start), seconds(end)) for start, end in pairs]
     if any(not (end > start and math.isfinite(end)) for start, end in found):
         return None
     return found if found or re.fullmatch(r"\s*\[\s*\]\s*", text) else None
@@ -90,7 +96,7 @@ class IntervalsVerifier:
     """1 for the same time, else how much is shared and how near the rest lies."""
 
     name: str = "intervals"
-    version: str = "1"
+    version: str = "2"
     needs: str = "nothing"
 
     def score(self, prediction: str, truth: Any) -> Verdict:

@@ -1,204 +1,112 @@
-"""Mathematical equality: exact rational arithmetic first, then symbolic (sympy); never by tolerance, so 0.333 is not 1/3.
+"""Mathematical equality of answers in plain or LaTeX form; proved, never by tolerance, so 0.333 is not 1/3.
 
-Read are plain and LaTeX forms: ``3/4``, ``\\frac{3}{4}``, ``$0.75$``, ``1,024``, ``2^{10}``, ``x = 5``, ``\\sqrt{2}``,
-``3 + 4i``, ``\\boxed{7}``. Text from a model is never evaluated as code: it is parsed to a syntax tree, of which only numbers,
-single letters, a few functions and arithmetic are accepted, within bounds on size and exponents that keep every
-comparison short.
+Three readers, the cheap first. Rational numbers are exact fractions, compared here (`scalars`): no library is loaded, and
+nearly all answers of arithmetic end here. Other expressions go to `referee`, a process with a time limit, where sympy
+compares what our own small reader or latex2sympy2_extended (the parser of math-verify) has read. math-verify as a whole is
+not used: it looks for an answer within a text and rounds, so that it takes "5 or 7" for 7, 0.333333 for 1/3 and 50 for 50 %,
+and its time limit needs the main thread. `benchmarks/verifier_agreement.py` lists where the two differ.
+
+Structure is ours as well (`math_forms`): sets and bare lists compare in any order, tuples, intervals, matrices in order and
+with their brackets, equations up to a constant factor. A unit may be left out; two units must convert into each other; 50 %
+is 1/2 and, where one side has no sign, 50.
 """
 
 from __future__ import annotations
 
-import ast
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from synth_cot.verifiers import math_forms, scalars
 from synth_cot.verifiers.answer_format import final_answer
+from synth_cot.verifiers.math_forms import Form
+from synth_cot.verifiers.referee import REFEREE
 from synth_cot.verifiers.verdict import Verdict
 
-_LONGEST, _NODES, _EXPONENT, _DIGITS, _BITS = 300, 80, 64, 200, 4_096
-_TERMS, _OPERATIONS = 2_000, 40
-_FUNCTIONS = ("sqrt", "sin", "cos", "tan", "exp", "log", "ln", "abs")
-_FRAC = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
-_SQRT = re.compile(r"\\sqrt\s*\{([^{}]*)\}")
-_REWRITES = (("−", "-"), ("×", "*"), ("·", "*"), ("÷", "/"), ("\\cdot", "*"), ("\\times", "*"), ("\\left", ""), ("\\right", ""),
-             ("\\pi", "pi"), ("π", "pi"), ("\\(", ""), ("\\)", ""), ("$", ""), ("\\,", ""), ("^", "**"))  # fmt: skip
+
+class UnreadError(ValueError):
+    """A side is no mathematics that can be read: ``left`` the prediction, ``right`` the truth."""
+
+    def __init__(self, side: str) -> None:
+        super().__init__(f"the {side} side is no mathematics")
+        self.side = side
 
 
-def _plain(text: str) -> str:
-    text = text.strip()
-    while match := re.fullmatch(r"\$*\s*\\boxed\{(.*)\}\s*\$*", text, re.S):
-        text = match[1]
-    for _ in range(8):
-        text = _SQRT.sub(r"sqrt(\1)", _FRAC.sub(r"((\1)/(\2))", text))
-    for old, new in _REWRITES:
-        text = text.replace(old, new)
-    text = text.replace("{", "(").replace("}", ")").strip().rstrip(".").strip()
-    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
-    text = re.sub(r"^[A-Za-z]\s*=(?!=)\s*", "", text)
-    return re.sub(r"(?<=[\d)])\s*(?=[A-Za-z(])(?![eE][-+]?\d)", "*", text)
+class UndecidedError(Exception):
+    """The comparison took too long."""
 
 
-class _Reader:
-    """A syntax tree to a Fraction, or to a sympy expression where it is no rational number."""
+def equal(left: Form, right: Form) -> bool:
+    """Whether two answers are equal.
 
-    def __init__(self) -> None:
-        self.nodes = 0
-
-    def read(self, node: ast.AST) -> Any:
-        self.nodes += 1
-        if self.nodes > _NODES:
-            raise ValueError("too long")
-        if isinstance(node, ast.Expression):
-            return self.read(node.body)
-        if isinstance(node, ast.Constant) and type(node.value) is int:
-            return Fraction(node.value)
-        if isinstance(node, ast.Name):
-            return _symbol(node.id)
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
-            value = self.read(node.operand)
-            return -value if isinstance(node.op, ast.USub) else value
-        if isinstance(node, ast.BinOp):
-            return _bounded(self.combine(node.op, self.read(node.left), self.read(node.right)))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1 and not node.keywords:
-            return _call(node.func.id, self.read(node.args[0]))
-        raise ValueError("not mathematics")
-
-    def combine(self, op: ast.operator, left: Any, right: Any) -> Any:
-        if isinstance(op, ast.Pow):
-            if (
-                isinstance(right, Fraction)
-                and abs(right) <= _EXPONENT
-                and right.denominator == 1
-                and isinstance(left, Fraction)
-            ):
-                if (
-                    left.numerator.bit_length() * abs(right) > 4 * _DIGITS
-                    or left.denominator.bit_length() * abs(right) > 4 * _DIGITS
-                ):
-                    raise ValueError("too large")
-                return left ** int(right)
-            if not isinstance(right, Fraction) or abs(right) > _EXPONENT:
-                raise ValueError("exponent too large")
-            return _sympy(left) ** _sympy(right)
-        if not (isinstance(left, Fraction) and isinstance(right, Fraction)):
-            left, right = _sympy(left), _sympy(right)
-        if isinstance(op, ast.Add):
-            return left + right
-        if isinstance(op, ast.Sub):
-            return left - right
-        if isinstance(op, ast.Mult):
-            return left * right
-        if isinstance(op, ast.Div):
-            if right == 0:
-                raise ValueError("division by zero")
-            return left / right
-        raise ValueError("not mathematics")
-
-
-def _bounded(value: Any) -> Any:
-    """The value, unless what is done with it later could take long: a huge number, or a product with very many terms."""
-    if isinstance(value, Fraction):
-        if max(value.numerator.bit_length(), value.denominator.bit_length()) > _BITS:
-            raise ValueError("too large")
-    elif _terms(value) > _TERMS:
-        raise ValueError("too many terms")
-    return value
-
-
-def _terms(expression: Any) -> int:
-    """At most how many terms an expression has when multiplied out; stops counting above the bound."""
-    if expression.is_Add:
-        return sum(_terms(part) for part in expression.args)
-    if expression.is_Mul:
-        product = 1
-        for part in expression.args:
-            product = min(product * _terms(part), _TERMS + 1)
-        return product
-    if expression.is_Pow and expression.exp.is_Integer:
-        base = _terms(expression.base)
-        return 1 if base == 1 else int(min(base ** min(abs(int(expression.exp)), 16), _TERMS + 1))
-    return 1
-
-
-def _sympy(value: Any) -> Any:
-    import sympy
-
-    return sympy.Rational(value.numerator, value.denominator) if isinstance(value, Fraction) else value
-
-
-def _symbol(name: str) -> Any:
-    import sympy
-
-    if name == "pi":
-        return sympy.pi
-    if name in ("i", "I"):
-        return sympy.I
-    if len(name) != 1:
-        raise ValueError("not mathematics")
-    return sympy.Symbol(name)
-
-
-def _call(name: str, argument: Any) -> Any:
-    import sympy
-
-    if name not in _FUNCTIONS:
-        raise ValueError("not mathematics")
-    inner = _sympy(argument)
-    # An exponential inside a function can need more digits than there is memory for.
-    if inner.has(sympy.exp) or (name == "exp" and inner.is_number and abs(inner.evalf(15)) > 1_000):
-        raise ValueError("too large")
-    return getattr(sympy, {"ln": "log", "abs": "Abs"}.get(name, name))(inner)
-
-
-def _decimals(text: str) -> str:
-    """Decimal literals as exact fractions: the syntax tree would turn them into floats."""
-
-    def exact(match: re.Match[str]) -> str:
-        exponent = re.search(r"[eE]([-+]?\d+)$", match[0])
-        if exponent is not None and abs(int(exponent[1])) > _DIGITS:
-            raise ValueError("too large")
-        value = Fraction(match[0])
-        return f"({value.numerator}/{value.denominator})" if value.denominator != 1 else str(value.numerator)
-
-    return re.sub(r"(?<![\w.])(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.])", exact, text)
-
-
-def read(text: str) -> Any:
-    """A text as a Fraction or a sympy expression; None when it is no mathematics this module reads."""
-    if len(text) > _LONGEST:
-        return None
-    try:
-        plain = _decimals(_plain(text))
-        if re.search(rf"\d{{{_DIGITS}}}", plain):
-            return None
-        return _Reader().read(ast.parse(plain.strip(), mode="eval"))
-    except (ValueError, SyntaxError, TypeError, ZeroDivisionError, OverflowError, RecursionError, MemoryError):
-        return None
-
-
-def equal(left: Any, right: Any) -> bool:
-    """Whether two read values are equal: numbers exactly; expressions when their difference simplifies to zero.
-
-    Equality that would take long to prove counts as none.
+    Raises:
+        UnreadError: a scalar of one side cannot be read.
+        UndecidedError: the time limit was reached.
     """
-    if isinstance(left, Fraction) and isinstance(right, Fraction):
-        return left == right
-    import sympy
+    if left.kind == "equation" and right.kind == "equation":
+        return _equations(left, right)
+    for one, other in ((left, right), (right, left)):
+        if one.kind == "equation" and other.kind == "scalar":  # A = expression, where the expression is asked for
+            return len(one.parts[0].text) <= 3 and equal(
+                one.parts[1] if one is left else left, right if one is left else one.parts[1]
+            )
+        if one.kind == "set" and len(one.parts) == 1 and other.kind in ("scalar", "list"):
+            return equal(one.parts[0], right) if one is left else equal(left, one.parts[0])
+    if left.kind != right.kind:
+        return False
+    if left.kind == "scalar":
+        return _scalars(left, right)
+    if left.kind == "list":
+        same_shape = len(left.parts) == len(right.parts) and left.brackets == right.brackets
+        return same_shape and all(equal(one, other) for one, other in zip(left.parts, right.parts, strict=True))
+    return _sets(left.parts, right.parts)
 
-    difference = _sympy(left) - _sympy(right)
-    if difference == 0:
-        return True
-    # A cheap proof of difference first: simplification is slow, and most wrong answers differ everywhere.
-    symbols = sorted(difference.free_symbols, key=str)
-    for number in (sympy.Rational(7, 5), sympy.Rational(23, 11)):
-        value = difference.subs({symbol: number + index for index, symbol in enumerate(symbols)}).evalf(30)
-        if value.is_number and value.is_finite and abs(value) > sympy.Float("1e-15"):
-            return False
-    if sympy.expand(difference) == 0:
-        return True
-    return difference.count_ops() <= _OPERATIONS and bool(sympy.simplify(difference) == 0)
+
+def _sets(left: Sequence[Form], right: Sequence[Form]) -> bool:
+    """Every element of each is one of the other: a set knows no repetition."""
+    if max(len(left), len(right)) > 50:
+        return False
+    return all(any(equal(one, other) for other in right) for one in left) and all(
+        any(equal(one, other) for one in left) for other in right
+    )
+
+
+def _scalars(left: Form, right: Form) -> bool:
+    if isinstance(left.unit, str) or isinstance(right.unit, str):  # a unit nobody knows must be the same, or stand alone
+        return left.unit == right.unit and _values(left.text, right.text, Fraction(1), Fraction(1))
+    if left.unit is not None and right.unit is not None:
+        return left.unit[0] == right.unit[0] and _values(left.text, right.text, left.unit[1], right.unit[1])
+    share = next((unit[1] for unit in (left.unit, right.unit) if unit is not None and unit[0] == "share"), None)
+    if share is not None:
+        one, other = (share, Fraction(1)) if left.unit is not None else (Fraction(1), share)
+        if _values(left.text, right.text, one, other):
+            return True
+    return _values(left.text, right.text, Fraction(1), Fraction(1))
+
+
+def _values(left: str, right: str, left_factor: Fraction, right_factor: Fraction) -> bool:
+    values = [scalars.rational(scalars.plain(text)) for text in (left, right)]
+    if values[0] is not None and values[1] is not None:
+        return values[0] * left_factor == values[1] * right_factor
+    texts = [text if factor == 1 else f"({text})*({factor})" for text, factor in ((left, left_factor), (right, right_factor))]
+    return _ask({"left": texts[0], "right": texts[1]})
+
+
+def _equations(left: Form, right: Form) -> bool:
+    if all(scalars.rational(scalars.plain(part.text)) is not None for form in (left, right) for part in form.parts):
+        return [part.text for part in left.parts] == [part.text for part in right.parts]
+    one, other = (f"({form.parts[0].text})-({form.parts[1].text})" for form in (left, right))
+    return _ask({"left": one, "right": other, "equations": True})
+
+
+def _ask(question: dict[str, Any]) -> bool:
+    found = REFEREE.ask(question)
+    if found is None:
+        raise UndecidedError
+    if "unread" in found:
+        raise UnreadError(str(found["unread"]))
+    return bool(found["equal"])
 
 
 @dataclass(frozen=True)
@@ -206,21 +114,40 @@ class MathVerifier:
     """1 for a mathematically equal answer, else 0."""
 
     name: str = "math"
-    version: str = "1"
-    needs: str = "sympy"
+    version: str = "2"
+    needs: str = "sympy and latex2sympy2_extended, in a process of its own"
 
     def score(self, prediction: str, truth: Any) -> Verdict:
-        """See `Verifier.score`; the truth is a number or an expression as text."""
-        wanted = read(str(truth))
+        """See `Verifier.score`; the truth is a number, an expression, or another form of `math_forms`, as text."""
+        wanted = math_forms.read(str(truth))
         if wanted is None:
             raise ValueError(f"the truth {truth!r} is no mathematics that this verifier reads")
         answer = final_answer(prediction)
         if answer is None:
             return Verdict(0.0, "malformed response")
-        given = read(answer)
+        given = math_forms.read(answer)
         if given is None:
             return Verdict(0.0, "not mathematics")
-        return Verdict(1.0, "equal") if equal(given, wanted) else Verdict(0.0, f"{str(given)[:60]} is not {str(wanted)[:60]}")
+        try:
+            if equal(given, wanted):
+                return Verdict(1.0, "equal")
+        except UnreadError as error:
+            if error.side == "right" and not _reads(wanted):
+                raise ValueError(f"the truth {truth!r} is no mathematics that this verifier reads") from error
+            return Verdict(0.0, "not mathematics")
+        except UndecidedError:
+            return Verdict(0.0, "not decided within the time limit")
+        return Verdict(0.0, f"{answer[:60]} is not {str(truth)[:60]}")
+
+
+def _reads(form: Form) -> bool:
+    """Whether every scalar of a form can be read."""
+    try:
+        return all(_reads(part) for part in form.parts) and (
+            form.kind != "scalar" or _values(form.text, form.text, Fraction(1), Fraction(1))
+        )
+    except (UnreadError, UndecidedError):
+        return False
 
 
 VERIFIER = MathVerifier()

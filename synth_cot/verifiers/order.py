@@ -1,8 +1,8 @@
 """A sequence: the right items in the right order.
 
-Items are separated by commas, semicolons, line breaks, arrows, ``>`` or ``×``; brackets and quotes are dropped; numbers compare
-by value. The score is the longest common subsequence over the longer length, which is 1 only for equal sequences, and is
-symmetric.
+Items are separated by commas, semicolons, line breaks, arrows, ``>`` or ``×``; brackets, quotes, bullets, the numbers of a
+numbered list and an ``and`` before the last item are dropped; numbers compare by value. The score is the longest common
+subsequence over the longer length, which is 1 only for equal sequences, and is symmetric.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from synth_cot.verifiers.plain_text import normalise
 from synth_cot.verifiers.verdict import Verdict
 
 _SEPARATOR = re.compile(r"\s*(?:->|→|[,;\n>×])\s*")
+_NUMBERED = re.compile(r"(\d+)\s*[.)]\s+(?=\S)")
+_BULLET = re.compile(r"[-*•]\s+(?=\S)")
 _LONGEST = 2_000
 
 
@@ -27,8 +29,22 @@ def items(value: Any) -> list[str]:
         if isinstance(value, list | tuple)
         else _SEPARATOR.split(str(value).strip().strip("[](){}"))
     )
+    if not isinstance(value, list | tuple):
+        pieces = _listed([piece.strip() for piece in pieces if piece.strip()])
     plain = [normalise(piece.strip().strip("[](){}")) for piece in pieces]
     return [_number(piece) for piece in plain if piece]
+
+
+def _listed(pieces: list[str]) -> list[str]:
+    """The pieces without the marks of a list, where every one carries them."""
+    numbers = [_NUMBERED.match(piece) for piece in pieces]
+    if pieces and [match and int(match[1]) for match in numbers] == list(range(1, len(pieces) + 1)):
+        return [_NUMBERED.sub("", piece, count=1) for piece in pieces]
+    if pieces and all(_BULLET.match(piece) for piece in pieces):
+        return [_BULLET.sub("", piece, count=1) for piece in pieces]
+    if len(pieces) > 2 and pieces[-1].startswith("and "):
+        return [*pieces[:-1], pieces[-1][4:]]
+    return pieces
 
 
 def _number(piece: str) -> str:
@@ -55,7 +71,7 @@ class OrderVerifier:
     """1 for the same items in the same order, else the share that stands in order."""
 
     name: str = "order"
-    version: str = "1"
+    version: str = "2"
     needs: str = "nothing"
 
     def score(self, prediction: str, truth: Any) -> Verdict:
