@@ -2,17 +2,18 @@
 
 Two levels, because a vision tower and a decoder wait for different things:
 
-1. Sequences. A step is as slow as its dearest rank. Sequences are ranked by cost (`curriculum.cost`) and cut into *waves*: as
-   many neighbours as there are ranks, one sequence for each. Within a wave costs are nearly equal, so no rank waits, neither
-   at the end of a step nor, where experts or parameters are exchanged, at each of its passes. Then waves are dealt to steps,
-   dearest first, each to the cheapest step with a place left (longest processing time first), and the dearest and cheapest
-   steps exchange the waves that level them best: steps cost the same too, as far as they hold more than one wave. The trainer
-   gives rank r of W every W-th sequence of a step; a plan for R ranks is as even for every W that divides R.
+1. Sequences. A step is as slow as its dearest rank. What one rank does in one step is a *share*: as many sequences as a step
+   has for each rank. Sequences are dealt to all shares of the stage, dearest first, each to the cheapest share with a place
+   left (longest processing time first), and the dearest and cheapest shares exchange the two sequences that level them best.
+   Shares then stand in the order of their dearest sequence, and a step takes neighbours: so steps cost the same, ranks cost
+   the same, and ranks are at a sequence of about the same price at the same time, which matters where every pass exchanges
+   experts or parameters. The trainer gives rank r of W every W-th sequence of a step; a plan for R ranks is as even for every
+   W that divides R.
 2. Pictures. Frames and images of a step go to the ranks of the vision tower by visual tokens, `shared_out`, whichever rank
    their sequence is on.
 
-What it costs: with as many ranks as sequences in a step, a step is one wave, and holds sequences of one price. Fewer ranks
-mix more prices. Steps come in random order either way.
+With as many ranks as sequences in a step, a share is one sequence: ranks are still even, because neighbours in price share a
+step, but steps are not, and each holds sequences of one price. Steps come in random order either way.
 
 When the number of sequences is no multiple of a step, nothing is dropped: the last step is smaller, holds a cross-section
 of cheap and dear sequences, and stays last.
@@ -30,6 +31,7 @@ from manifests.fingerprint import unit_hash
 
 EVEN = 1.001
 ROUNDS = 50
+EXCHANGES = 100_000
 
 Integers = NDArray[np.int64]
 Costs = NDArray[np.float64]
@@ -42,7 +44,7 @@ def balanced_order(costs: ArrayLike, per_step: int, *seed: object, ranks: int = 
         costs: [n], cost of each sequence, in any unit.
         per_step: sequences of one optimiser step.
         seed: what the order of the steps depends on.
-        ranks: sequences of a wave; divides ``per_step``.
+        ranks: shares of a step; divides ``per_step``.
 
     Raises:
         ValueError: it does not.
@@ -56,58 +58,61 @@ def balanced_order(costs: ArrayLike, per_step: int, *seed: object, ranks: int = 
     last, ranked = ranked[across], np.delete(ranked, across)
     if not steps:
         return last
-    waves = ranked.reshape(-1, ranks)
-    price = cost[waves].sum(axis=1)
-    dealt = _levelled(_dealt(price, steps), price)
+    dealt = _levelled(_dealt(ranked, cost, steps * ranks), cost)
+    dealt = np.take_along_axis(dealt, np.argsort(-cost[dealt], axis=1, kind="stable"), axis=1)
+    by_dearest = dealt[np.argsort(-cost[dealt[:, 0]], kind="stable")].reshape(steps, ranks, -1)
     shuffled = sorted(range(steps), key=lambda step: unit_hash(*seed, "step", step))
-    return np.concatenate([_turned(waves[dealt[shuffled]]).reshape(-1), last])
+    # Turned by one place a step, so that no rank always has the dearest share; a step is its passes, one sequence a rank each.
+    turn = (np.arange(ranks)[None, :] + np.arange(steps)[:, None]) % ranks
+    turned = np.take_along_axis(by_dearest[shuffled], turn[:, :, None], axis=1)
+    return np.concatenate([turned.transpose(0, 2, 1).reshape(-1), last])
 
 
-def _dealt(price: Costs, steps: int) -> Integers:
-    """Waves [steps, places] of falling price, each to the cheapest step with a place left."""
-    places = len(price) // steps
+def _dealt(ranked: Integers, cost: Costs, shares: int) -> Integers:
+    """Sequences [shares, places], dearest first each to the cheapest share with a place left."""
+    places = len(ranked) // shares
+    # The first pass needs no search: every share gets one. Neighbours of one price are then dealt in the same manner.
+    members: list[list[int]] = [[sequence] for sequence in ranked[:shares].tolist()]
     if places == 1:
-        return np.arange(steps, dtype=np.int64)[:, None]
-    members: list[list[int]] = [[] for _ in range(steps)]
-    cheapest = [(0.0, step) for step in range(steps)]
-    for wave, each in enumerate(price.tolist()):
-        load, step = heapq.heappop(cheapest)
-        members[step].append(wave)
-        if len(members[step]) < places:
-            heapq.heappush(cheapest, (load + each, step))
+        return np.array(members, dtype=np.int64)
+    cheapest = [(load, share) for share, load in enumerate(cost[ranked[:shares]].tolist())]
+    heapq.heapify(cheapest)
+    rest = ranked[shares:]
+    for sequence, price in zip(rest.tolist(), cost[rest].tolist(), strict=True):
+        load, share = cheapest[0]
+        members[share].append(sequence)
+        if len(members[share]) < places:
+            heapq.heapreplace(cheapest, (load + price, share))
+        else:
+            heapq.heappop(cheapest)
     return np.array(members, dtype=np.int64)
 
 
-def _levelled(dealt: Integers, price: Costs) -> Integers:
-    """Exchanges single waves between dear and cheap steps until none is dearer than `EVEN` x the mean or nothing helps."""
+def _levelled(dealt: Integers, cost: Costs) -> Integers:
+    """Exchanges single sequences between dear and cheap shares until none is dearer than `EVEN` x the mean or nothing helps."""
     if dealt.shape[1] == 1:
         return dealt
-    load = price[dealt].sum(axis=1)
+    load = cost[dealt].sum(axis=1)
+    left = EXCHANGES
     for _ in range(ROUNDS):
         order = np.argsort(load, kind="stable")
         dear, cheap = order[::-1][: len(order) // 2], order[: len(order) // 2]
-        apart = load[dear] - load[cheap] > (EVEN - 1) * load.mean()
+        apart = np.flatnonzero(load[dear] - load[cheap] > (EVEN - 1) * load.mean())[:left]
+        left -= len(apart)
         helped = False
         for high, low in zip(dear[apart].tolist(), cheap[apart].tolist(), strict=True):
             half = (load[high] - load[low]) / 2
-            gap = np.abs(price[dealt[high]][:, None] - price[dealt[low]][None, :] - half)
+            gap = np.abs(cost[dealt[high]][:, None] - cost[dealt[low]][None, :] - half)
             i, j = np.unravel_index(int(gap.argmin()), gap.shape)
             if gap[i, j] < half:
-                moved = price[dealt[high, i]] - price[dealt[low, j]]
+                moved = cost[dealt[high, i]] - cost[dealt[low, j]]
                 dealt[high, i], dealt[low, j] = dealt[low, j], dealt[high, i]
                 load[high] -= moved
                 load[low] += moved
                 helped = True
-        if not helped:
+        if not helped or left <= 0:
             break
     return dealt
-
-
-def _turned(steps: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Waves [steps, waves, ranks], each turned by another offset, so that no rank always gets the dearest of its wave."""
-    _, waves, ranks = steps.shape
-    shift = np.arange(waves) * ranks // waves
-    return np.take_along_axis(steps, (np.arange(ranks)[None, :] + shift[:, None])[None] % ranks, axis=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,22 +123,27 @@ class Evenness:
         steps: dearest step over mean step.
         ranks: sum over steps of the dearest rank's cost, over that of the mean rank: what a synchronous step loses, and
             the throughput that even ranks would gain.
+        passes: the same where ranks also wait for each other after every sequence.
     """
 
     steps: float
     ranks: float
+    passes: float
 
 
 def evenness(costs: ArrayLike, per_step: int, ranks: int) -> Evenness:
-    """Of sequences in this order, whole steps only; rank r works on every ``ranks``-th sequence of a step."""
+    """Of sequences in this order, whole steps only; rank r works on every ``ranks``-th sequence of a step in turn."""
     cost = np.asarray(costs, dtype=np.float64)
     steps = len(cost) // per_step
     if not steps or not cost.any():
-        return Evenness(steps=1.0, ranks=1.0)
-    by_rank = cost[: steps * per_step].reshape(steps, per_step // ranks, ranks).sum(axis=1)
+        return Evenness(steps=1.0, ranks=1.0, passes=1.0)
+    by_pass = cost[: steps * per_step].reshape(steps, per_step // ranks, ranks)
+    by_rank = by_pass.sum(axis=1)
     loads = by_rank.sum(axis=1)
     return Evenness(
-        steps=float(loads.max() / loads.mean()), ranks=float(by_rank.max(axis=1).sum() / by_rank.mean(axis=1).sum())
+        steps=float(loads.max() / loads.mean()),
+        ranks=float(by_rank.max(axis=1).sum() / by_rank.mean(axis=1).sum()),
+        passes=float(by_pass.max(axis=2).sum() / by_pass.mean(axis=2).sum()),
     )
 
 

@@ -248,8 +248,8 @@ class _Pool:
         while left > 0 and epoch < stage.epochs_max:
             open_ = np.ones(len(self.rows), dtype=bool) if times is None else times[self.rows] <= epoch
             rows, total = self.rows[open_], self.total[open_]
-            whole = int(total.sum()) <= left
-            if not whole or sources.of is not None:
+            enough = int(total.sum()) > left
+            if enough or sources.of is not None:
                 duration = self.candidates.duration[rows]
                 foreign = (duration >= 0) & (duration != clip)
                 chance = self.candidates.keys(rows, stage.seed, stage.number, epoch, "choice", number)
@@ -258,6 +258,7 @@ class _Pool:
                 allowed = sources.allowed(rows, total)
                 rows, total = rows[allowed], total[allowed]
                 taken = _first_that_fit(total, left)
+                enough = not taken.all()
                 rows, total = rows[taken], total[taken]
             if not len(rows):
                 break
@@ -265,7 +266,7 @@ class _Pool:
             sources.give(rows, total)
             left -= int(total.sum())
             epoch += 1
-            if not whole:
+            if enough:
                 break
         return chosen
 

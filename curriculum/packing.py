@@ -2,7 +2,8 @@
 
 Best fit works on levels: all open sequences with the same room are one level, all samples of the same length are placed into a
 level at once. So the work grows with the number of distinct (length, room) pairs that meet, not with the number of samples:
-measured on 2 cores, 1 million lognormal lengths at 32K take about half a second, sorting included.
+measured on 2 cores, 1 million lognormal lengths at 32K take about half a second, sorting included. Where best fit misses the
+lower bound, which it does with few samples, `curriculum.refining` goes on from there.
 
 Two limits (tokens and visual tokens) are reduced to three passes with one limit each, so that they stay that fast:
 
@@ -20,11 +21,14 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from curriculum.bounds import lower_bound
+from curriculum.refining import SAMPLES_MAX, refine
+
 Indices = NDArray[np.int64]
 
 
 def pack(lengths: ArrayLike, capacity: int) -> list[Indices]:
-    """Packs by best-fit-decreasing.
+    """Packs by best-fit-decreasing, and a small number of samples once more where that misses the lower bound.
 
     Args:
         lengths: integer [n], tokens of each sample.
@@ -37,7 +41,8 @@ def pack(lengths: ArrayLike, capacity: int) -> list[Indices]:
         ValueError: a length is negative or above the capacity; the message names its index.
     """
     sizes = _checked(lengths, capacity, "length")
-    return _collect(_best_fit(sizes, np.empty(0, dtype=np.int64), capacity))
+    found = _best_fit(sizes, np.empty(0, dtype=np.int64), capacity)
+    return _collect(refine(found, sizes, capacity, lower_bound(sizes, capacity) if len(sizes) <= SAMPLES_MAX else len(sizes)))
 
 
 def pack_two(lengths: ArrayLike, visual: ArrayLike, capacity: int, visual_capacity: int) -> list[Indices]:

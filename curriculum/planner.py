@@ -178,6 +178,8 @@ def _planned(candidates: Candidates, recipe: Recipe, stage: StageSpec, kept: Seq
             "ranks": stage.ranks,
             "planned_ranks": round(even.ranks, 4),
             "shuffled_ranks": round(shuffled.ranks, 4),
+            "planned_passes": round(even.passes, 4),
+            "shuffled_passes": round(shuffled.passes, 4),
         },
     }
     return _Stage(spec=stage, train=train.chosen(order), heldout=heldout, figures=figures)

@@ -85,7 +85,7 @@ def keye_vl_2() -> Recipe:
             ),
             StageSpec(
                 number=3, name="long context 256K", context=256 * K, visual_budget=180 * K,
-                tokens=500_000_000_000, sequences_per_step=64, ranks=16,
+                tokens=500_000_000_000, sequences_per_step=64, ranks=8,
                 mixture=long, long_share=0.5,
                 phases=(PhaseSpec(name="sparse", attention="sparse", trains="everything", learning_rate=7.3e-6),),
             ),

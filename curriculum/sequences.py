@@ -14,8 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from curriculum.bounds import lower_bound_of_two
 from curriculum.candidates import Candidates
 from curriculum.packing import place
+from curriculum.refining import SAMPLES_MAX, refine
 from manifests.fingerprint import ID_DIGITS
 from manifests.stage_spec import StageSpec
 
@@ -103,6 +105,14 @@ def pack_rounds(candidates: Candidates, stage: StageSpec, rounds: tuple[Rows, ..
         places = _placed(candidates, stage, chosen, rows, numbers, count)
         rows, numbers = np.concatenate([rows, chosen]), np.concatenate([numbers, places])
         count = max(count, int(places.max(initial=-1)) + 1)
+    if len(rows) <= SAMPLES_MAX:
+        total, visual = candidates.total[rows].astype(np.int64), candidates.visual[rows].astype(np.int64)
+        bound = lower_bound_of_two(total, visual, stage.context, stage.visual_budget)
+        names = rows if len(rounds) > 1 else None
+        numbers = refine(
+            numbers, total, stage.context, bound, visual=visual, visual_capacity=stage.visual_budget, names=names
+        )  # fmt: skip
+        count = int(numbers.max(initial=-1)) + 1
     order = np.argsort(numbers, kind="stable")
     counts = np.bincount(numbers, minlength=count)
     return Sequences(rows=rows[order], starts=np.cumsum(counts) - counts)

@@ -27,30 +27,37 @@ def targets(stage: StageSpec, wanted: Tokens, available: Tokens) -> Tokens:
         available: tokens there are once, by ingredient and kind, [ingredients, 4].
     """
     there = available * stage.epochs_max
-    long = _part(stage, stage.long_share, wanted, there[:, 2] + there[:, 3])
-    text = _part(stage, stage.text_share, wanted, there[:, 1] + there[:, 3])
     reach = np.minimum(wanted, there.sum(axis=1))
-    low = np.maximum.reduce([long - there[:, 2], text - there[:, 1], long + text - wanted, np.zeros_like(wanted)])
+    long = _part(stage, stage.long_share, wanted, reach, there, (2, 3))
+    text = _part(stage, stage.text_share, wanted, reach, there, (1, 3))
+    low = np.maximum.reduce([long - there[:, 2], text - there[:, 1], long + text - reach, np.zeros_like(reach)])
     high = np.minimum.reduce([long, text, there[:, 3], there[:, 0] - reach + long + text])
     high = np.maximum(high, 0)
-    both = np.clip(long * text / np.maximum(wanted, 1.0), np.minimum(low, high), high)
+    both = np.clip(long * text / np.maximum(reach, 1.0), np.minimum(low, high), high)
     return np.stack([np.maximum(wanted - long - text + both, 0), text - both, long - both, both], axis=1)
 
 
-def _part(stage: StageSpec, share: float | None, wanted: Tokens, there: Tokens) -> Tokens:
-    """What each ingredient gives to a share of the stage's tokens."""
+def _part(
+    stage: StageSpec, share: float | None, wanted: Tokens, reach: Tokens, there: Tokens, kinds: tuple[int, int]
+) -> Tokens:
+    """What each ingredient gives to a share of the stage's tokens: at least what its samples of other kinds leave open."""
     if share is None:
         return np.zeros_like(wanted)
-    return shared_out(stage.tokens * share, wanted, np.minimum(wanted, there))
+    of_kind = there[:, kinds].sum(axis=1)
+    least = np.maximum(0, reach - (there.sum(axis=1) - of_kind))
+    return shared_out(stage.tokens * share, wanted, least, np.minimum(reach, of_kind))
 
 
-def shared_out(amount: float, weights: Tokens, limits: Tokens) -> Tokens:
-    """Shares ``amount`` in proportion to ``weights``, none above its limit: what one cannot bear, the others do."""
-    shares = np.zeros(len(weights))
-    for _ in range(len(weights)):
-        open_ = shares < limits
-        left = amount - shares.sum()
-        if left <= 0 or not open_.any():
-            break
-        shares[open_] = np.minimum(limits[open_], shares[open_] + left * weights[open_] / weights[open_].sum())
-    return shares
+def shared_out(amount: float, weights: Tokens, least: Tokens, most: Tokens) -> Tokens:
+    """Shares ``amount`` in proportion to ``weights``, each between its limits: what one cannot bear, the others do.
+
+    The sum is nearest to ``amount`` that the limits allow. Found by bisection of the factor that all weights are scaled by.
+    """
+    low, high = 0.0, float((most / weights).max(initial=0.0))
+    for _ in range(200):
+        middle = (low + high) / 2
+        if np.clip(weights * middle, least, most).sum() < amount:
+            low = middle
+        else:
+            high = middle
+    return np.clip(weights * high, least, most)

@@ -23,6 +23,7 @@ class Counted:
     split: str = "train"
     duration_bucket: str | None = None
     name: str = ""
+    source: str | None = None
 
     @property
     def sample_id(self) -> str:
@@ -37,7 +38,8 @@ def write_corpus(folder: Path, samples: list[Counted], *, recipe: Recipe | None 
     rows = [
         {
             "sample_id": sample.sample_id, "origin": "curate", "task": sample.task, "capabilities": [], "modality": "text",
-            "split": sample.split, "source_ids": [], "messages": [], "text_tokens": sample.total - sample.visual,
+            "split": sample.split, "source_ids": [sample.source] if sample.source else [],
+            "messages": [], "text_tokens": sample.total - sample.visual,
             "visual_tokens": sample.visual, "total_tokens": sample.total, "learned_tokens": sample.total // 2,
             "context_bucket": "32k", "duration_bucket": sample.duration_bucket, "duration_s": None, "quality": [],
             "duplicate_cluster": sample.sample_id, "licence": "CC0-1.0", "reasoning": None, "fingerprint": "test",

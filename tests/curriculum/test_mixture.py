@@ -15,6 +15,7 @@ from curriculum.candidates import Candidates, read_candidates
 from curriculum.mixture import Selection, ingredient_of, select
 from curriculum.recipes import laptop
 from manifests.errors import CorruptCorpusError
+from manifests.fingerprint import value_id
 from manifests.stage_spec import MixtureSpec, StageSpec
 
 
@@ -164,3 +165,71 @@ def test_a_sample_that_stands_twice_is_refused(tmp_path: Path) -> None:
     sample = Counted(task="text.a", total=10)
     with pytest.raises(CorruptCorpusError, match=rf"sample {sample.sample_id} stands in the samples table twice"):
         candidates(tmp_path, [sample, sample])
+
+
+def test_temperature_follows_what_there_is(tmp_path: Path) -> None:
+    samples = many("text.a", 900, 100) + many("code.b", 100, 100)
+    data = candidates(tmp_path, samples)
+    mixture = {"text": 1.0, "code": 1.0}
+    for temperature, text in ((1.0, 0.9), (2.0, 0.75), (1e9, 0.5)):
+        chosen = select(data, stage(tokens=10_000, mixture=mixture, temperature=temperature, epochs_max=1))
+        assert chosen.report["ingredients"][0]["wanted"] == pytest.approx(10_000 * text, abs=1)
+
+
+def test_text_and_long_shares_hold_together(tmp_path: Path) -> None:
+    samples = [
+        *many("document.a", 40, 5_000, visual=3_000), *many("document.b", 400, 500, visual=300),
+        *many("text.a", 40, 5_000), *many("text.b", 400, 500),
+    ]  # fmt: skip
+    data = candidates(tmp_path, samples)
+    mixture = {"document": 1.0, "text": 1.0}
+    chosen = select(data, stage(3, tokens=200_000, long_share=0.5, text_share=0.4, mixture=mixture, epochs_max=1))
+    report = chosen.report
+    assert report["long"] == {"above": 4096, "wanted": 100_000, "placed": 100_000}
+    assert report["text"]["wanted"] == 80_000
+    # Half of the tokens are to be of `text`, which has nothing but text: the ingredients' own shares come first.
+    assert report["text"]["placed"] == 100_000
+    mixture = {"document": 3.0, "text": 1.0}
+    more = select(data, stage(3, tokens=160_000, text_share=0.4, mixture=mixture, epochs_max=1)).report
+    assert more["text"]["placed"] == 40_000, "documents have no text-only samples: the miss is reported, not filled"
+    assert [entry["placed"] for entry in more["ingredients"]] == [120_000, 40_000]
+
+
+def test_text_only_samples_make_up_their_share(tmp_path: Path) -> None:
+    samples = [*many("document.a", 400, 500, visual=300), *many("document.b", 400, 500)]
+    data = candidates(tmp_path, samples)
+    for share in (0.0, 0.25, 0.4, 1.0):
+        chosen = select(data, stage(3, tokens=100_000, text_share=share, mixture={"document": 1.0}, epochs_max=1))
+        text = data.visual[chosen.rounds[0]] == 0
+        assert data.total[chosen.rounds[0]][text].sum() == pytest.approx(100_000 * share, abs=500)
+        assert placed(chosen) == {"document": 100_000}
+
+
+def test_no_source_gives_more_than_its_cap(tmp_path: Path) -> None:
+    samples = many("text.a", 300, 100, source=value_id("one")) + [
+        Counted(task="text.b", total=100, name=str(index), source=value_id(index)) for index in range(1, 101)
+    ]
+    data = candidates(tmp_path, samples)
+    chosen = select(data, stage(tokens=10_000, mixture={"text": 1.0}, source_share_max=0.1, epochs_max=2))
+    rows = np.concatenate(chosen.rounds)
+    by_source = np.bincount(data.source[rows], weights=data.total[rows])
+    assert by_source.max() <= 1_000
+    assert placed(chosen) == {"text": 10_000}
+    assert chosen.report["over_source_cap"] > 0
+    free = select(data, stage(tokens=10_000, mixture={"text": 1.0}, epochs_max=2))
+    assert np.bincount(data.source[free.rounds[0]], weights=data.total[free.rounds[0]]).max() > 5_000
+    scarce = select(data, stage(tokens=30_000, mixture={"text": 1.0}, source_share_max=0.01, epochs_max=5))
+    rows = np.concatenate(scarce.rounds)
+    assert np.bincount(data.source[rows], weights=data.total[rows]).max() <= 300
+    assert placed(scarce) == {"text": 30_000}
+
+
+def test_what_is_kept_counts_first(tmp_path: Path) -> None:
+    data = candidates(tmp_path, many("text.a", 200, 100) + many("code.b", 200, 100))
+    spec = stage(tokens=20_000, mixture={"text": 1.0, "code": 1.0}, epochs_max=1)
+    kept = np.flatnonzero(data.task == data.tasks.index("text.a"))[:70]
+    chosen = select(data, spec, kept)
+    assert placed(chosen) == {"text": 10_000, "code": 10_000}
+    (rows,) = chosen.rounds
+    assert len(rows) == 130
+    assert not np.isin(rows, kept).any()

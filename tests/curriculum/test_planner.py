@@ -215,3 +215,34 @@ def test_the_published_recipe_plans_without_heldout(tmp_path: Path) -> None:
     assert last["heldout_sequences"] == 0
     assert last["segments"] == len(samples)
     assert all(entry["epochs"] <= 1 for entry in last["shortfall"]["ingredients"])
+
+
+def test_a_dry_run_counts_what_a_run_then_writes_and_writes_nothing(planned: Corpus, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", varied())
+    before = {path: path.stat().st_mtime_ns for path in sorted(corpus.folder.rglob("*"))}
+    result = plan(corpus.folder, laptop(), dry_run=True)
+    assert {path: path.stat().st_mtime_ns for path in sorted(corpus.folder.rglob("*"))} == before
+    assert result.digest == ""
+    assert not result.unchanged
+    record = planned.record("plan-laptop")
+    assert record is not None
+    assert result.counts == record.counts
+
+
+def test_figures_of_a_stage_are_those_of_its_rows(planned: Corpus) -> None:
+    query = """
+        SELECT t.stage, t.bound, t.longest, t.visible_pairs, t.read_pairs, t.flops, t.distinct_samples,
+               max(g.token_end - g.token_start),
+               sum((g.token_end - g.token_start)::BIGINT * (g.token_end - g.token_start + 1) // 2),
+               count(DISTINCT g.sample_id), any_value(t.sequences),
+               (SELECT sum(flops) FROM sequences q WHERE q.stage = t.stage AND q.split = 'train'),
+               (SELECT sum(attention_cost) FROM sequences q WHERE q.stage = t.stage AND q.split = 'train')
+        FROM stages t JOIN segments g USING (stage) WHERE g.split = 'train' GROUP BY ALL ORDER BY t.stage
+    """
+    rows = Catalog(planned.folder).sql(query).fetchall()
+    assert len(rows) == 4
+    for _, bound, longest, visible, read, flops, distinct, most, pairs, samples, sequences, summed, attention in rows:
+        assert bound <= sequences
+        assert (longest, visible, distinct) == (most, pairs, samples)
+        assert visible + read == attention
+        assert flops == pytest.approx(summed)
