@@ -10,6 +10,11 @@ alternate, and the median counts.
   (uniform, one frame of each second). It lives in an environment of its own, which this script makes.
 - *ffmpeg*: two at a time, `-c copy` segments and `fps=1` JPEGs, and nothing else. No hash, no manifest: a floor.
 
+Starting takes a good part of so small a run. So the same is measured again, without Data-Juicer, on four times as much film:
+the clips and a film of 15 minutes joined from them (`benchmarks/long_video.py`); ffmpeg then chooses its threads, because one
+of two at a time would finish long before the other. Processor seconds, of a side's whole process tree, depend less on what else
+the machine does than wall seconds.
+
 Then all but ffmpeg are given a folder of mixed health: the good clips beside truncated, empty, mislabelled and damaged ones.
 
 Timed on .mp4 alone: a .webm whose stream gives no duration makes Data-Juicer drop it and every row after it in its batch.
@@ -20,8 +25,10 @@ Run: `python benchmarks/curate_vs_peers.py` (the peer's environment takes minute
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -35,7 +42,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 PEER = ("py-data-juicer==1.6.1", "aiohttp", "av==13.1.0")
 SEGMENT_S = 15.0
@@ -52,6 +59,10 @@ class Result:
     segments: int
     frames: int
     named: int = 0
+    cpu_s: float = 0.0
+
+
+Side = Callable[[Sequence[Path], Path], Result]
 
 
 def ffmpeg_folder() -> Path:
@@ -150,14 +161,14 @@ def run_peer(python: Path, tools: Path, clips: Sequence[Path], out: Path) -> Res
     )
 
 
-def run_ffmpeg(tools: Path, clips: Sequence[Path], out: Path) -> Result:
+def run_ffmpeg(tools: Path, clips: Sequence[Path], out: Path, threads: Sequence[str] = ("-threads", "1")) -> Result:
     """Two ffmpegs at a time, each reading a clip once for both outputs."""
 
     def one(clip: Path) -> None:
         folder = out / clip.stem
         folder.mkdir(parents=True)
         subprocess.run(
-            [str(tools / "ffmpeg"), "-v", "error", "-threads", "1", "-i", str(clip),
+            [str(tools / "ffmpeg"), "-v", "error", *threads, "-i", str(clip),
              "-map", "0:v:0", "-c", "copy", "-f", "segment", "-segment_time", f"{SEGMENT_S:g}", str(folder / "%04d.mkv"),
              "-map", "0:v:0", "-vf", "fps=1", "-q:v", "3", str(folder / "%05d.jpg")],
             check=True,
@@ -219,6 +230,38 @@ def mixed_health(good: Sequence[Path], to: Path) -> tuple[list[Path], int]:
     return files, len(good)
 
 
+def compare(
+    sides: dict[str, Side], clips: Sequence[Path], total: float, work: Path, rounds: int, starts: dict[str, float]
+) -> dict[str, float]:
+    """Runs all sides in turn and prints their medians; returns the seconds of each.
+
+    Args:
+        total: seconds of film.
+        starts: what a run of one clip took; empty for that run itself.
+    """
+    results: dict[str, list[Result]] = {name: [] for name in sides}
+    for turn in range(rounds):
+        for name, run in sides.items():
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            result = run(clips, work / f"{name}-{len(clips)}-{turn}")
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            results[name].append(dataclasses.replace(result, cpu_s=cpu_s))
+    wall = {name: statistics.median(result.seconds for result in made) for name, made in results.items()}
+    cpu = {name: statistics.median(result.cpu_s for result in made) for name, made in results.items()}
+    print(f"\n{len(clips)} clips, {total:.0f} s of film, load {os.getloadavg()[0]:.1f}")
+    print("side         seconds  ours is  beyond one clip    CPU s  ours is  clips  segments  frames  exit")
+    for name, made in results.items():
+        beyond = f"{total / (wall[name] - starts[name]):.0f} s/s" if starts else ""
+        print(
+            f"{name:<12} {wall[name]:>7.2f} {wall['longreel'] / wall[name]:>7.2f}x {beyond:>16}"
+            f" {cpu[name]:>8.2f} {cpu['longreel'] / cpu[name]:>7.2f}x"
+            f" {made[-1].clips:>6} {made[-1].segments:>9} {made[-1].frames:>7} {made[-1].status:>5}",
+            flush=True,
+        )
+    return wall
+
+
 def main() -> None:
     if sys.argv[1:2] == ["--child"]:
         child(Path(sys.argv[2]), Path(sys.argv[3]))
@@ -227,8 +270,9 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, default=ROOT / "examples" / "corpus" / "videos", help="folder with real clips")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peer-python", type=Path, help="python of an environment with py-data-juicer (default: makes one)")
+    parser.add_argument("--without-peer", action="store_true", help="ffmpeg alone beside ours")
     arguments = parser.parse_args()
-    python, tools = peer_python(arguments.peer_python), ffmpeg_folder()
+    tools = ffmpeg_folder()
     with tempfile.TemporaryDirectory(prefix="longreel-peers-") as scratch:
         work = Path(scratch)
         (work / "clips").mkdir()
@@ -240,38 +284,35 @@ def main() -> None:
         print(
             f"{len(clips)} real clips, {total:.0f} s of film; {WORKERS} workers a side; medians of {arguments.rounds} rounds\n"
         )
-        sides: dict[str, Callable[[Sequence[Path], Path], Result]] = {
+        sides: dict[str, Side] = {
             "longreel": run_longreel,
-            "data-juicer": lambda given, out: run_peer(python, tools, given, out),
             "ffmpeg": lambda given, out: run_ffmpeg(tools, given, out),
         }
+        if not arguments.without_peer:
+            python = peer_python(arguments.peer_python)
+            sides["data-juicer"] = lambda given, out: run_peer(python, tools, given, out)
         (work / "one").mkdir()
         short, alone = min((seconds_of(clip, tools), clip) for clip in clips)[::-1]
         one = captioned(short, alone, work / "one")
-        results: dict[str, list[Result]] = {name: [] for name in sides}
-        starts: dict[str, list[float]] = {name: [] for name in sides}
-        for turn in range(arguments.rounds):
-            for name, run in sides.items():
-                results[name].append(run(clips, work / f"{name}-{turn}"))
-                starts[name].append(run([one], work / f"{name}-{turn}-one").seconds)
-                print(f"  round {turn + 1} {name}: {results[name][-1].seconds:.1f} s", file=sys.stderr, flush=True)
-        ours = statistics.median(result.seconds for result in results["longreel"])
-        print("side         seconds  ours is  one clip  beyond it  clips  segments  frames  exit")
-        for name, rounds in results.items():
-            seconds, start, last = statistics.median(r.seconds for r in rounds), statistics.median(starts[name]), rounds[-1]
-            print(
-                f"{name:<12} {seconds:>7.2f} {seconds / ours:>7.2f}x {start:>9.2f}"
-                f" {(total - alone) / (seconds - start):>6.0f} s/s"
-                f" {last.clips:>6} {last.segments:>9} {last.frames:>7} {last.status:>5}"
-            )
-        print(f"\n'one clip': a run with the shortest, {alone:.1f} s. 'beyond it': seconds of film a second for the rest")
+        starts = compare(sides, [one], alone, work, arguments.rounds, {})
+        compare(sides, clips, total, work, arguments.rounds, starts)
+        sides.pop("data-juicer", None)
+        from long_video import build
+
+        film = build(ROOT / "out" / "long-video" / "640x360", 900, "640x360")
+        (work / "more").mkdir()
+        more = [captioned(clip, seconds_of(clip, tools), work / "more") for clip in clips]
+        more.append(Path(shutil.copy(film, work / "more")))
+        shutil.copy(film.with_name("joined.captions.json"), work / "more")
+        sides["ffmpeg"] = lambda given, out: run_ffmpeg(tools, given, out, threads=())
+        compare(sides, more, total + 900, work, arguments.rounds, starts)
         (work / "mixed").mkdir()
         files, good = mixed_health(clips, work / "mixed")
         print(f"\n{len(files)} files of mixed health, {good} of them good")
-        for name, result in (
-            ("longreel", run_longreel(files, work / "mixed-longreel")),
-            ("data-juicer", run_peer(python, tools, files, work / "mixed-peer")),
-        ):
+        mixed = {"longreel": run_longreel(files, work / "mixed-longreel")}
+        if not arguments.without_peer:
+            mixed["data-juicer"] = run_peer(python, tools, files, work / "mixed-peer")
+        for name, result in mixed.items():
             print(f"{name:<12} {result.clips} used, {result.named} named as not used, exit {result.status}")
 
 

@@ -107,7 +107,10 @@ def _curated(
         readers.start(readers_at_once(beam_options))
     local = [bring(path, mirrors, beam_options, lambda done, total: progress("fetch inputs", done, total)) for path in inputs]
     found = find_inputs(
-        local, lambda done, total: progress("hash inputs", done, total), trees=recipe.curate.documents.source_trees
+        local,
+        lambda done, total: progress("hash inputs", done, total),
+        trees=recipe.curate.documents.source_trees,
+        scans=recipe.curate.documents.recognise,
     )
     setting = setting_id(recipe)
     fingerprint = _fingerprint(found, recipe, setting)

@@ -36,6 +36,7 @@ _MODALITY_OF_KIND = {
     "video": "video",
     "image": "image",
     "pdf": "document",
+    "scans": "document",
     "html": "document",
     "office": "document",
     "epub": "document",
@@ -244,9 +245,12 @@ def special_kind(kind: str, item: Item) -> str | None:
     """What a picture or a text is when its name, its form or its attached files make it more than that."""
     from pipelines.forms import HEAD_BYTES, json_form
     from pipelines.interleaved_forms import ROLE as SHOWN
+    from pipelines.scans import is_scans
     from pipelines.screen_sources import describes_screen
 
     if kind == "image":
+        if is_scans(item):
+            return "scans"
         return "gui" if describes_screen(item) else None
     if kind != "text":
         return None
@@ -294,6 +298,10 @@ def _read(kind: str, setting: Setting) -> Extracted | Waiting:
             from pipelines.pasting_folder import read_pasting
 
             return read_pasting(setting)
+        case "scans":
+            from pipelines.scans import read_scans
+
+            return read_scans(setting)
         case "pdf":
             from pipelines.pdf import read_pdf
 

@@ -23,6 +23,8 @@ from pipelines.forms import PASTING
 from pipelines.inventory import INVENTORY_FILES, Inventory, read_inventory
 from pipelines.items import Attachment, Item, Problem
 from pipelines.references import find_references
+from pipelines.scan_series import ROLE as PAGE_ROLE
+from pipelines.scan_series import find_series
 from pipelines.screen_sets import ROLE as SCREEN_ROWS
 from pipelines.trees import NOT_SOURCE, PROJECT, SERIES, Leaf, find_trees, may_belong
 from pipelines.trees import ROLE as TREE_ROLE
@@ -73,7 +75,11 @@ class _Root:
 
 
 def find_inputs(
-    paths: Sequence[Path], progress: Callable[[int, int], None] = lambda done, total: None, *, trees: bool = True
+    paths: Sequence[Path],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    trees: bool = True,
+    scans: bool = True,
 ) -> Inputs:
     """Walks files and folders and hashes what it finds.
 
@@ -81,6 +87,7 @@ def find_inputs(
         paths: files or folders.
         progress: called with the number of items hashed and their total.
         trees: whether software projects and series of documents become one item each (`pipelines.trees`).
+        scans: whether pictures of the pages of one document become one item (`pipelines.scan_series`).
 
     Raises:
         UsageError: a path does not exist, cannot be read, or is a folder without any file.
@@ -94,6 +101,9 @@ def find_inputs(
         items, sidecars = _walk(root, trees)
         if trees and root.only is None:
             items, joined = _with_trees(items, inventories[root.path])
+            sidecars += joined
+        if scans and root.only is None:
+            items, joined = _with_scans(items, inventories[root.path])
             sidecars += joined
         attached += sidecars
         found += [(root, item) for item in items]
@@ -213,6 +223,23 @@ def _with_trees(items: list[_Found], inventory: Inventory) -> tuple[list[_Found]
         sidecars = tuple((f"{TREE_ROLE}{tree.inside(leaf)}", leaves[leaf.path].path) for leaf in others)
         grown[first.path] = dataclasses.replace(leaves[first.path], sidecars=sidecars)
         joined.update(leaf.path for leaf in others)
+    kept = [grown.get(path, item) for item in items if (path := item.relative.replace(os.sep, "/")) not in joined]
+    return kept, len(joined)
+
+
+def _with_scans(items: list[_Found], inventory: Inventory) -> tuple[list[_Found], int]:
+    """Pictures of the pages of one document become one item: the first page, with the others attached."""
+    plain = {
+        item.relative.replace(os.sep, "/"): item
+        for item in items
+        if item.problem is None and not item.sidecars and not item.rows and not item.path.is_symlink()
+    }
+    joined: set[str] = set()
+    grown: dict[str, _Found] = {}
+    for first, *others in find_series(plain, lambda path: inventory.of(escaped(path))):
+        pages = tuple((f"{PAGE_ROLE}{posixpath.basename(path)}", plain[path].path) for path in others)
+        grown[first] = dataclasses.replace(plain[first], sidecars=pages)
+        joined.update(others)
     kept = [grown.get(path, item) for item in items if (path := item.relative.replace(os.sep, "/")) not in joined]
     return kept, len(joined)
 

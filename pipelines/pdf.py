@@ -3,68 +3,38 @@
 Text and pictures come through pypdfium2. A page without a text layer, or with a few words over a picture of the whole page, is
 a scan: its picture is put to the recogniser (`pipelines.ocr`), and what that reads with enough confidence is the page's text,
 with the confidence as a score. Ruled tables of pages with a text layer come through pdfplumber (`pipelines.pdf_tables`). All is
-drawn on the first call; what the reader leaves while it waits (`_Seen`) is all it needs, so that no page is drawn twice.
+drawn on the first call; what the reader leaves while it waits (`Seen`) is all it needs, so that no page is drawn twice.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 from PIL import Image
 
 from manifests.recipe import Recipe
-from manifests.sample import Message, Origin, Part, Sample, Visual, messages_from_rows, messages_to_rows, text
+from manifests.sample import messages_to_rows
 from pipelines.augmentation import damaged
-from pipelines.duplicates import Signature, shingle_minhash
-from pipelines.extraction import Drop, Extracted, Setting
-from pipelines.items import Filtered, Quarantined
-from pipelines.model_work import Answer, Request, Waiting
-from pipelines.ocr import SIDE_MAX, Recognised, read_lines, request
+from pipelines.extraction import Extracted, Setting
+from pipelines.items import Quarantined
+from pipelines.model_work import Request, Waiting
+from pipelines.ocr import SIDE_MAX
+from pipelines.pages import Seen, ask_for_text, keep_pages, page_samples
 from pipelines.pdf_tables import pages_with_grids, read_tables
 from pipelines.pictures import PictureStore, encode_jpeg, stored_size
-from pipelines.plain_text import check_size, text_samples
+from pipelines.plain_text import check_size
 from pipelines.sidecars import clean
 from pipelines.tables import table_sample
-from pipelines.text_quality import keep
 
-READ_QUESTION = "Read this page: write down its text."
 POINTS_MAX = 20_000
 PAGES_MAX = 20_000
 DOTS_PER_POINT = 200 / 72  # an ordinary page at 200 dots per inch, where the recipe allows as many
 SCAN_SHARE = 0.6
 PICTURES_MAX = 50
-_SCAN_QUALITY = 92
-_BLANK_DEVIATION = 2.0
-
-
-@dataclass(kw_only=True)
-class _Seen:
-    """What the pages gave, as JSON values, because it may wait for the recogniser.
-
-    Attributes:
-        texts: the text layer of each page.
-        pictures: by page number as text: media_id, then height and width as the model sees it.
-        damaged: the same of damaged pictures.
-        asked: by page number as text: the id of the request for its text.
-        stamps: by page number as text: the few words of the text layer of a scan, which stay if it cannot be read.
-        tables: samples of tables: messages as rows, then scores.
-        problems: page number and why no table could be read there.
-    """
-
-    texts: list[str]
-    pictures: dict[str, tuple[str, int, int]] = field(default_factory=dict)
-    damaged: dict[str, tuple[str, int, int]] = field(default_factory=dict)
-    asked: dict[str, str] = field(default_factory=dict)
-    stamps: dict[str, str] = field(default_factory=dict)
-    tables: list[tuple[list[dict[str, Any]], dict[str, float]]] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
 
 
 def read_pdf(setting: Setting) -> Extracted | Waiting:
@@ -75,7 +45,7 @@ def read_pdf(setting: Setting) -> Extracted | Waiting:
         Filtered: none of its pages has text, or it is not worth learning from.
     """
     if setting.turn:
-        return _samples(_Seen(**setting.state), setting, setting.store, setting.answers)
+        return page_samples(Seen(**setting.state), setting, setting.store, setting.answers)
     check_size(setting, setting.recipe.curate.documents.bytes_max, "bytes_max", "document")
     store = PictureStore()
     with setting.path.open("rb") as stream:
@@ -88,7 +58,7 @@ def read_pdf(setting: Setting) -> Extracted | Waiting:
             document.close()
     if requests:
         return Waiting(requests=requests, state=dataclasses.asdict(seen), store=store)
-    return _samples(seen, setting, store, {})
+    return page_samples(seen, setting, store, {})
 
 
 def _open(stream: Any) -> pdfium.PdfDocument:
@@ -107,16 +77,16 @@ def _open(stream: Any) -> pdfium.PdfDocument:
     return document
 
 
-def _look(document: pdfium.PdfDocument, setting: Setting, store: PictureStore) -> tuple[_Seen, list[Request]]:
+def _look(document: pdfium.PdfDocument, setting: Setting, store: PictureStore) -> tuple[Seen, list[Request]]:
     """Text layers, pictures and tables of all pages, and the questions about those without a text layer."""
     recipe, encode = setting.recipe, setting.tokenizer.encode
-    seen = _Seen(texts=[_page_text(document, index) for index in range(len(document))])
+    seen = Seen(texts=[_page_text(document, index) for index in range(len(document))])
     for number, words in enumerate(seen.texts, start=1):
         short = bool(words) and len(encode(words)) < recipe.curate.text_tokens_min
         if short and recipe.curate.documents.recognise and _scanned(document, number):
             seen.stamps[str(number)], seen.texts[number - 1] = words, ""
     if all(seen.texts):
-        _keep(seen.texts, setting)  # refused before anything is drawn
+        keep_pages(seen.texts, setting)  # refused before anything is drawn
     requests: dict[str, Request] = {}
     for number, words in enumerate(seen.texts, start=1):
         if words:
@@ -124,9 +94,9 @@ def _look(document: pdfium.PdfDocument, setting: Setting, store: PictureStore) -
                 _show(document, number, setting, store, seen)
         elif recipe.curate.documents.recognise:
             scan = _render(document, number, recipe, side_max=SIDE_MAX)
-            if float(np.asarray(scan.convert("L")).std()) < _BLANK_DEVIATION:
-                continue  # an empty page has nothing to recognise
-            asked = request(store.add(encode_jpeg(scan, _SCAN_QUALITY), "jpg", scan.height, scan.width))
+            asked = ask_for_text(scan, store)
+            if asked is None:
+                continue
             requests[asked.request_id] = asked
             seen.asked[str(number)] = asked.request_id
             _show(document, number, setting, store, seen)
@@ -148,7 +118,7 @@ def _scanned(document: pdfium.PdfDocument, number: int) -> bool:
     return False
 
 
-def _show(document: pdfium.PdfDocument, number: int, setting: Setting, store: PictureStore, seen: _Seen) -> None:
+def _show(document: pdfium.PdfDocument, number: int, setting: Setting, store: PictureStore, seen: Seen) -> None:
     """Stores a page's picture and, where the recipe wants it, a damaged one of a page whose text is certain."""
     recipe = setting.recipe
     picture = _render(document, number, recipe)
@@ -199,7 +169,7 @@ def _page_text(document: pdfium.PdfDocument, index: int) -> str:
     return clean("\n".join(line.rstrip() for line in words.split("\n")))
 
 
-def _look_for_tables(document: pdfium.PdfDocument, setting: Setting, store: PictureStore, seen: _Seen) -> None:
+def _look_for_tables(document: pdfium.PdfDocument, setting: Setting, store: PictureStore, seen: Seen) -> None:
     limit = setting.recipe.curate.documents.tables_max
     numbers = pages_with_grids(document, [number for number, words in enumerate(seen.texts, start=1) if words]) if limit else []
     tables, seen.problems = read_tables(document, setting.path, numbers)
@@ -224,109 +194,3 @@ def _look_for_tables(document: pdfium.PdfDocument, setting: Setting, store: Pict
             if picture is not None:
                 sample = table_sample(table, picture, setting, store, scores)
                 seen.tables.append((messages_to_rows(sample.messages), scores))
-
-
-def _keep(texts: list[str], setting: Setting) -> dict[str, float]:
-    whole = "\n\n".join(words for words in texts if words)
-    return keep(whole, len(setting.tokenizer.encode(whole)), setting.recipe.curate.text_tokens_min)
-
-
-def _samples(seen: _Seen, setting: Setting, store: PictureStore, answers: Mapping[str, Answer]) -> Extracted:
-    """What is learned from the pages, once every one that can be read has been."""
-    item, recipe, texts = setting.item, setting.recipe, list(seen.texts)
-    read, drops = _recognised(seen, setting, answers)
-    for name, words in seen.stamps.items():
-        texts[int(name) - 1] = words
-    for number, page in read.items():
-        texts[number - 1] = page.text
-    pages = [(number, words) for number, words in enumerate(texts, start=1) if words]
-    if not pages:
-        low = next((drop for drop in drops if drop.reason == "low_confidence"), None)
-        why = "nothing was recognised in them" if recipe.curate.documents.recognise else "recognition is switched off"
-        reason, detail = ("no_text", why) if low is None else ("low_confidence", low.detail)
-        raise Filtered(reason, f"none of its {len(texts)} pages has a text layer, and {detail}")
-    scores = _keep(texts, setting)
-    scores["scanned_share"] = round(sum(not words for words in seen.texts) / len(texts), 4)
-    if read:
-        scores["ocr_confidence"] = min(page.confidence for page in read.values())
-    joined: list[tuple[int | None, str]] = [(number, words + "\n\n") for number, words in pages]
-    samples, refused = text_samples(joined, setting, "document.text", "document.long", "reading", scores)
-    for number, words in pages:
-        of_page = {name: score for name, score in scores.items() if name != "ocr_confidence"}
-        if number in read:
-            of_page["ocr_confidence"] = read[number].confidence
-        if len(setting.tokenizer.encode(words)) >= recipe.curate.text_tokens_min:
-            for shown, extra in ((seen.pictures, {}), (seen.damaged, {"augmented": 1.0})):
-                if str(number) in shown:
-                    samples.append(_page_sample(shown[str(number)], number, words, setting, {**of_page, **extra}))
-    samples += [
-        Sample(
-            task="document.table",
-            capabilities=("ocr", "tables"),
-            messages=messages_from_rows(rows),
-            licence=item.licence,
-            quality={**scores, **extra},
-        )
-        for rows, extra in seen.tables
-    ]
-    payload: dict[str, Any] = {
-        # What a model recognised is no certain truth: the annotation keeps to the text layer.
-        "pages": [
-            {"page": number, "characters": len(words), "first_line": words.split("\n", 1)[0][:200]}
-            for number, words in enumerate(seen.texts, start=1)
-        ]
-    }
-    whole = "\n\n".join(words for _, words in pages)
-    return Extracted(
-        modality="document",
-        samples=samples,
-        store=store,
-        signature=Signature(kind="text", minhash=shingle_minhash(whole), size=float(len(whole))),
-        annotation=("document", payload),
-        drops=[*drops, *refused],
-    )
-
-
-def _recognised(seen: _Seen, setting: Setting, answers: Mapping[str, Answer]) -> tuple[dict[int, Recognised], list[Drop]]:
-    """The pages without a text layer that were read well enough, and why the others were not."""
-    least = setting.recipe.curate.documents.confidence_min
-    read: dict[int, Recognised] = {}
-    drops: list[Drop] = []
-    for number, words in enumerate(seen.texts, start=1):
-        if words:
-            continue
-        reason, detail = "no_text", "has no text layer and shows nothing"
-        if str(number) in seen.asked:
-            answer = answers[seen.asked[str(number)]]
-            page = Recognised(text="", confidence=0.0) if answer.error is not None else read_lines(answer.value)
-            if page.text and page.confidence >= least:
-                read[number] = page
-                continue
-            if answer.error is not None:
-                reason, detail = "ocr_failed", f"was not recognised: {answer.error}"
-            elif page.text:
-                reason, detail = "low_confidence", f"was recognised with a confidence of {page.confidence:.2f}, under {least:g}"
-            else:
-                detail = "has no text layer, and nothing was recognised"
-        elif not setting.recipe.curate.documents.recognise:
-            detail = "has no text layer"
-        drops.append(Drop(task="document.page", stage="filter", reason=reason, detail=f"page {number} {detail}"))
-    drops += [Drop(task="document.table", stage="extract", reason="error", detail=detail) for detail in seen.problems]
-    return read, drops
-
-
-def _page_sample(shown: tuple[str, int, int], number: int, words: str, setting: Setting, scores: dict[str, float]) -> Sample:
-    """One page: its picture, and its text as the answer."""
-    media_id, height, width = shown
-    origin = Origin(source_id=setting.item.source_id, page=number)
-    picture = Part(kind="image", visuals=(Visual(media_id=media_id, height=height, width=width),), origin=origin)
-    return Sample(
-        task="document.page",
-        capabilities=("ocr",),
-        messages=(
-            Message(role="user", parts=(picture, text(READ_QUESTION))),
-            Message(role="assistant", parts=(text(words, origin),)),
-        ),
-        licence=setting.item.licence,
-        quality=scores,
-    )

@@ -77,8 +77,8 @@ class PictureStore:
             )
 
 
-def open_picture(path: Path) -> Image.Image:
-    """Decodes a picture whole: RGB, upright, transparency over white; of an animation the first frame.
+def open_picture(path: Path, frame: int = 0) -> Image.Image:
+    """Decodes a picture whole: RGB, upright, transparency over white; of an animation or several pages the ``frame``-th.
 
     Raises:
         Quarantined: it cannot be decoded, or would unpack to more than `PIXELS_MAX` pixels.
@@ -87,6 +87,8 @@ def open_picture(path: Path) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as opened:
+                if frame:
+                    opened.seek(frame)
                 if opened.width * opened.height > PIXELS_MAX:
                     size = f"{opened.width}x{opened.height}"
                     raise Quarantined("probe", "too_large", f"{size} px are more than {PIXELS_MAX:,}", "image")
