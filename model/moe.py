@@ -10,13 +10,13 @@ The auxiliary loss is Switch's, per layer: E * sum_e f_e * P_e, f_e the share of
 constant), P_e the mean probability it was given; 1 when balanced. It is 1 / experts_per_token of transformers'
 `load_balancing_loss_func` for one layer.
 
-Shapes: T tokens, E experts, K experts a token, M hidden size, I expert size.
+Shapes: T tokens, E experts, K experts a token, R = T * K rows, M hidden size, I expert size, X = 2 * I.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +61,68 @@ class Router(nn.Module):
         return probabilities_TE, weights_TK, chosen_TK
 
 
+class _Order(NamedTuple):
+    """Where the rows go: a row is one choice of one token, and rows are sorted by expert.
+
+    `token_R`: each sorted row's token. `place_TK`: the sorted row of each choice. `order_R`: each sorted row's choice, in
+    token-major counting. `ends_E`: int32, where each expert's rows end.
+    """
+
+    token_R: Tensor
+    place_TK: Tensor
+    order_R: Tensor
+    ends_E: Tensor
+
+
+class _ExpertSum(torch.autograd.Function):
+    """sum_k w[t,k] * expert(x[t]) over each token's chosen experts, tokens [T, M] in and out.
+
+    A choice's weight scales the row inside its expert, where it is I wide, not the M wide result: the product behind it
+    is linear. Kept for backward are the tokens, the gate and up values and the weights; sorted copies of the tokens and
+    the expert's inner values are made again. Every sum has a fixed order.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x_TM: Tensor, weights_TK: Tensor, gate_up_EMX: Tensor, down_EIM: Tensor, order: _Order) -> Tensor:
+        weights_R1 = weights_TK.flatten()[order.order_R].to(x_TM.dtype).unsqueeze(1)
+        both_RX = functional.grouped_mm(x_TM.index_select(0, order.token_R), gate_up_EMX, offs=order.ends_E)
+        gate_RI, up_RI = both_RX.chunk(2, dim=-1)
+        inner_RI = functional.silu(gate_RI).mul_(up_RI).mul_(weights_R1)
+        rows_RM = functional.grouped_mm(inner_RI, down_EIM, offs=order.ends_E)
+        # The tokens themselves only teach the first matrices.
+        kept_TM = x_TM if ctx.needs_input_grad[2] else None
+        ctx.save_for_backward(kept_TM, both_RX, weights_R1, gate_up_EMX, down_EIM, *order)
+        return functional.embedding_bag(order.place_TK, rows_RM, mode="sum")
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x_TM, both_RX, weights_R1, gate_up_EMX, down_EIM, *ordered = ctx.saved_tensors
+        order = _Order(*ordered)
+        gate_RI, up_RI = both_RX.chunk(2, dim=-1)
+        grad_RM = gradients[0].index_select(0, order.token_R)
+        grad_RI = functional.grouped_mm(grad_RM, down_EIM.transpose(1, 2), offs=order.ends_E)
+        act_RI = functional.silu(gate_RI)
+        inner_RI = act_RI * up_RI
+        into_weights = (grad_RI * inner_RI).sum(-1)[order.place_TK] if ctx.needs_input_grad[1] else None
+        into_down = None
+        if ctx.needs_input_grad[3]:
+            into_down = functional.grouped_mm(inner_RI.mul_(weights_R1).T, grad_RM, offs=order.ends_E)
+        del grad_RM
+        grad_RI.mul_(weights_R1)
+        into_both_RX = torch.empty_like(both_RX)
+        into_gate_RI, into_up_RI = into_both_RX.chunk(2, dim=-1)
+        torch.mul(grad_RI, act_RI, out=into_up_RI)
+        torch.ops.aten.silu_backward.grad_input(grad_RI.mul_(up_RI), gate_RI, grad_input=into_gate_RI)
+        into_x = into_gate_up = None
+        if ctx.needs_input_grad[0]:
+            rows_RM = functional.grouped_mm(into_both_RX, gate_up_EMX.transpose(1, 2), offs=order.ends_E)
+            into_x = functional.embedding_bag(order.place_TK, rows_RM, mode="sum")
+            del rows_RM
+        if x_TM is not None:
+            into_gate_up = functional.grouped_mm(x_TM.index_select(0, order.token_R).T, into_both_RX, offs=order.ends_E)
+        return into_x, into_weights, into_gate_up, into_down, None
+
+
 class Experts(nn.Module):
     """All experts' weights, input-major as published: gate_up_proj [E, M, 2I] (gate then up), down_proj [E, I, M]."""
 
@@ -69,34 +131,9 @@ class Experts(nn.Module):
         self.gate_up_proj = nn.Parameter(torch.empty(config.experts, hidden_size, 2 * config.expert_size))
         self.down_proj = nn.Parameter(torch.empty(config.experts, config.expert_size, hidden_size))
 
-    def forward(self, rows_RM: Tensor, ends_E: Tensor) -> Tensor:
-        """Rows sorted by expert, `ends_E` int32 the end of each expert's rows: [R, M] -> [R, M]."""
-        gate_RI, up_RI = functional.grouped_mm(rows_RM, self.gate_up_proj, offs=ends_E).chunk(2, dim=-1)
-        return functional.grouped_mm(functional.silu(gate_RI) * up_RI, self.down_proj, offs=ends_E)
-
-
-class _Reorder(torch.autograd.Function):
-    """rows[order // copies], whose gradient is a gather by the inverse permutation and a sum over the copies.
-
-    torch's own gradient of an index selection adds rows one by one; here every sum has a fixed order, and is faster.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, order_R: Tensor, back_R: Tensor, copies: int) -> Tensor:
-        ctx.save_for_backward(back_R)
-        ctx.copies = copies
-        ctx.set_materialize_grads(False)
-        return rows.index_select(0, order_R if copies == 1 else order_R // copies)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None, None, None]:
-        if gradients[0] is None:
-            return None, None, None, None
-        (back_R,) = ctx.saved_tensors
-        gradient = gradients[0].index_select(0, back_R)
-        if ctx.copies > 1:
-            gradient = gradient.view(-1, ctx.copies, gradient.shape[-1]).sum(1)
-        return gradient, None, None, None
+    def forward(self, x_TM: Tensor, weights_TK: Tensor, order: _Order) -> Tensor:
+        """Tokens [T, M] and the weights of their choices -> each token's weighted sum of experts [T, M]."""
+        return _ExpertSum.apply(x_TM, weights_TK, self.gate_up_proj, self.down_proj, order)
 
 
 class MoE(nn.Module):
@@ -108,18 +145,18 @@ class MoE(nn.Module):
 
     def forward(self, x_TM: Tensor) -> tuple[Tensor, LayerRouting]:
         """[T, M] -> [T, M] and the layer's routing statistics."""
-        tokens, chosen = x_TM.shape[0], self.config.experts_per_token
         probabilities_TE, weights_TK, experts_TK = self.gate(x_TM)
-        flat_R = experts_TK.flatten()
-        order_R = flat_R.argsort(stable=True)
-        load_E = torch.bincount(flat_R, minlength=self.config.experts)
-        back_R = torch.empty_like(order_R)
-        back_R[order_R] = torch.arange(order_R.shape[0], device=order_R.device)
-        rows_RM = _Reorder.apply(x_TM, order_R, back_R, chosen)
-        mixed_RM = self.experts(rows_RM, load_E.cumsum(0).to(torch.int32))
-        out_TKM = _Reorder.apply(mixed_RM, back_R, order_R, 1).view(tokens, chosen, -1)
-        out_TM = (out_TKM * weights_TK.to(out_TKM.dtype).unsqueeze(-1)).sum(1)
-        return out_TM, self._statistics(probabilities_TE, load_E)
+        order_R = experts_TK.flatten().argsort(stable=True)
+        load_E = torch.bincount(experts_TK.flatten(), minlength=self.config.experts)
+        place_R = torch.empty_like(order_R)
+        place_R[order_R] = torch.arange(order_R.shape[0], device=order_R.device)
+        order = _Order(
+            token_R=order_R // self.config.experts_per_token,
+            place_TK=place_R.view(experts_TK.shape),
+            order_R=order_R,
+            ends_E=load_E.cumsum(0).to(torch.int32),
+        )
+        return self.experts(x_TM, weights_TK, order), self._statistics(probabilities_TE, load_E)
 
     def _statistics(self, probabilities_TE: Tensor, load_E: Tensor) -> LayerRouting:
         share_E = load_E.float() / load_E.sum().clamp(min=1)
