@@ -96,17 +96,16 @@ def activations(
 
 
 def _norm(width: int, *, rows: int = 1, trains: bool) -> int:
-    """One RMSNorm of `rows` rows: its input, a statistic a row, and when it trains the normalised rows and, for the trained
-    product behind it, its output."""
-    return (width + rows + (2 * width if trains else 0)) * _FLOAT
+    """One RMSNorm of `rows` rows: its input, a statistic a row, and its output when the product behind it trains."""
+    return (width + rows + (width if trains else 0)) * _FLOAT
 
 
 def _decoder_layer(decoder: DecoderConfig, lengths: list[int], *, sparse: bool, trains: bool) -> int:
     tokens, moe = sum(lengths), decoder.moe
     query, key = decoder.heads * decoder.head_dim, decoder.kv_heads * decoder.head_dim
     chosen = moe.experts_per_token
-    # A head's norm feeds the rotation, which keeps nothing: no third tensor.
-    normed = sum((2 if trains else 1) * width + rows for width, rows in ((query, decoder.heads), (key, decoder.kv_heads)))
+    # A head's norm feeds the rotation, which keeps nothing: its output is not kept.
+    normed = sum(width + rows for width, rows in ((query, decoder.heads), (key, decoder.kv_heads)))
     # q, k, v and the output; then the softmax's statistics, or the output once more as the samples are put together.
     attention = 2 * query + 2 * key
     if sparse:
@@ -114,8 +113,8 @@ def _decoder_layer(decoder: DecoderConfig, lengths: list[int], *, sparse: bool, 
     else:
         attention += decoder.heads + (query if trains and len(set(lengths)) > 1 else 0)
     router = moe.experts + chosen + (chosen + 1 if moe.renormalise else 0)
-    experts = chosen * (4 if trains else 3) * moe.expert_size
-    experts += chosen * decoder.hidden_size * (2 if trains else 1)
+    # The gate and up values of each row. The rows themselves and what is made of them are computed again.
+    experts = 2 * chosen * moe.expert_size
     per_token = (normed + attention + router + experts) * _FLOAT + 2 * _norm(decoder.hidden_size, trains=trains)
     per_token += 3 * chosen * _INT64
     selected = sum(length * min(decoder.indexer.top_k, length) for length in lengths) * _INT32 if sparse else 0
@@ -126,7 +125,7 @@ def _indexer_layer(decoder: DecoderConfig, lengths: list[int], *, warmup: bool) 
     """Its two norms, and the KL's gradient formed in the forward pass; in warm-up also the input nobody else keeps."""
     indexer = decoder.indexer
     queries = indexer.heads * indexer.head_dim
-    normed = (queries + indexer.heads) + indexer.heads + queries + indexer.head_dim + 2
+    normed = queries + indexer.heads + indexer.head_dim + 2
     gradient = queries + indexer.head_dim + indexer.heads
     return sum(lengths) * (normed + gradient + (decoder.hidden_size if warmup else 0)) * _FLOAT
 

@@ -64,14 +64,14 @@ class Router(nn.Module):
 class _Order(NamedTuple):
     """Where the rows go: a row is one choice of one token, and rows are sorted by expert.
 
-    `token_R`: each sorted row's token. `place_TK`: the sorted row of each choice. `order_R`: each sorted row's choice, in
-    token-major counting. `ends_E`: int32, where each expert's rows end.
+    `choices` [R]: which choice, counted token by token, each sorted row is. `tokens` [R]: whose it is. `places` [T, K]: the
+    sorted row of each choice. `ends` [E] int32: where each expert's rows end.
     """
 
-    token_R: Tensor
-    place_TK: Tensor
-    order_R: Tensor
-    ends_E: Tensor
+    choices: Tensor
+    tokens: Tensor
+    places: Tensor
+    ends: Tensor
 
 
 class _ExpertSum(torch.autograd.Function):
@@ -84,29 +84,31 @@ class _ExpertSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x_TM: Tensor, weights_TK: Tensor, gate_up_EMX: Tensor, down_EIM: Tensor, order: _Order) -> Tensor:
-        weights_R1 = weights_TK.flatten()[order.order_R].to(x_TM.dtype).unsqueeze(1)
-        both_RX = functional.grouped_mm(x_TM.index_select(0, order.token_R), gate_up_EMX, offs=order.ends_E)
+        weights_R1 = weights_TK.flatten()[order.choices].to(x_TM.dtype).unsqueeze(1)
+        both_RX = functional.grouped_mm(x_TM.index_select(0, order.tokens), gate_up_EMX, offs=order.ends)
         gate_RI, up_RI = both_RX.chunk(2, dim=-1)
         inner_RI = functional.silu(gate_RI).mul_(up_RI).mul_(weights_R1)
-        rows_RM = functional.grouped_mm(inner_RI, down_EIM, offs=order.ends_E)
+        rows_RM = functional.grouped_mm(inner_RI, down_EIM, offs=order.ends)
         # The tokens themselves only teach the first matrices.
         kept_TM = x_TM if ctx.needs_input_grad[2] else None
-        ctx.save_for_backward(kept_TM, both_RX, weights_R1, gate_up_EMX, down_EIM, *order)
-        return functional.embedding_bag(order.place_TK, rows_RM, mode="sum")
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(kept_TM, both_RX, weights_R1, gate_up_EMX, down_EIM, order.tokens, order.places, order.ends)
+        return functional.embedding_bag(order.places, rows_RM, mode="sum")
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x_TM, both_RX, weights_R1, gate_up_EMX, down_EIM, *ordered = ctx.saved_tensors
-        order = _Order(*ordered)
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        if gradients[0] is None:
+            return None, None, None, None, None
+        x_TM, both_RX, weights_R1, gate_up_EMX, down_EIM, token_R, place_TK, ends_E = ctx.saved_tensors
         gate_RI, up_RI = both_RX.chunk(2, dim=-1)
-        grad_RM = gradients[0].index_select(0, order.token_R)
-        grad_RI = functional.grouped_mm(grad_RM, down_EIM.transpose(1, 2), offs=order.ends_E)
+        grad_RM = gradients[0].index_select(0, token_R)
+        grad_RI = functional.grouped_mm(grad_RM, down_EIM.transpose(1, 2), offs=ends_E)
         act_RI = functional.silu(gate_RI)
         inner_RI = act_RI * up_RI
-        into_weights = (grad_RI * inner_RI).sum(-1)[order.place_TK] if ctx.needs_input_grad[1] else None
+        into_weights = (grad_RI * inner_RI).sum(-1)[place_TK] if ctx.needs_input_grad[1] else None
         into_down = None
         if ctx.needs_input_grad[3]:
-            into_down = functional.grouped_mm(inner_RI.mul_(weights_R1).T, grad_RM, offs=order.ends_E)
+            into_down = functional.grouped_mm(inner_RI.mul_(weights_R1).T, grad_RM, offs=ends_E)
         del grad_RM
         grad_RI.mul_(weights_R1)
         into_both_RX = torch.empty_like(both_RX)
@@ -115,11 +117,11 @@ class _ExpertSum(torch.autograd.Function):
         torch.ops.aten.silu_backward.grad_input(grad_RI.mul_(up_RI), gate_RI, grad_input=into_gate_RI)
         into_x = into_gate_up = None
         if ctx.needs_input_grad[0]:
-            rows_RM = functional.grouped_mm(into_both_RX, gate_up_EMX.transpose(1, 2), offs=order.ends_E)
-            into_x = functional.embedding_bag(order.place_TK, rows_RM, mode="sum")
+            rows_RM = functional.grouped_mm(into_both_RX, gate_up_EMX.transpose(1, 2), offs=ends_E)
+            into_x = functional.embedding_bag(place_TK, rows_RM, mode="sum")
             del rows_RM
         if x_TM is not None:
-            into_gate_up = functional.grouped_mm(x_TM.index_select(0, order.token_R).T, into_both_RX, offs=order.ends_E)
+            into_gate_up = functional.grouped_mm(x_TM.index_select(0, token_R).T, into_both_RX, offs=ends_E)
         return into_x, into_weights, into_gate_up, into_down, None
 
 
@@ -151,10 +153,10 @@ class MoE(nn.Module):
         place_R = torch.empty_like(order_R)
         place_R[order_R] = torch.arange(order_R.shape[0], device=order_R.device)
         order = _Order(
-            token_R=order_R // self.config.experts_per_token,
-            place_TK=place_R.view(experts_TK.shape),
-            order_R=order_R,
-            ends_E=load_E.cumsum(0).to(torch.int32),
+            choices=order_R,
+            tokens=order_R // self.config.experts_per_token,
+            places=place_R.view(experts_TK.shape),
+            ends=load_E.cumsum(0).to(torch.int32),
         )
         return self.experts(x_TM, weights_TK, order), self._statistics(probabilities_TE, load_E)
 

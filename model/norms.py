@@ -20,14 +20,18 @@ class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
         x_ND = x.reshape(-1, x.shape[-1])
-        inverse_N1 = torch.linalg.vector_norm(x_ND.to(_wide(x)), dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        length_N1 = torch.linalg.vector_norm(x_ND.to(_wide(x)), dim=-1, keepdim=True)
+        inverse_N1 = length_N1.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x_ND, weight_D, inverse_N1)
+        ctx.set_materialize_grads(False)
         return (x_ND * inverse_N1).to(x.dtype).mul_(weight_D).view(x.shape)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        x_ND, weight_D, inverse_N1 = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, Tensor | None, None]:
         (gradient,) = gradients
+        if gradient is None:
+            return None, None, None
+        x_ND, weight_D, inverse_N1 = ctx.saved_tensors
         grad_ND = gradient.reshape(x_ND.shape).to(inverse_N1.dtype)
         normal_ND = x_ND * inverse_N1
         product_ND = grad_ND * normal_ND

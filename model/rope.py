@@ -38,10 +38,13 @@ class _Rotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_THD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
         ctx.save_for_backward(cos_TD, sin_TD)
+        ctx.set_materialize_grads(False)
         return _turn(x_THD, cos_TD, sin_TD)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None, None]:
+        if gradients[0] is None:
+            return None, None, None
         cos_TD, sin_TD = ctx.saved_tensors
         return _turn(gradients[0], cos_TD, -sin_TD), None, None
 
