@@ -52,7 +52,7 @@ def keye_vl_2() -> Recipe:
                 VideoForm(name="whole", max_s=7200.0, visual_budget=180 * K),
             ),
             stored_tokens_max=2_048,
-            documents=DocumentSpec(augmented_share=0.25),
+            documents=DocumentSpec(augmented_share=0.25, together=True),
             pasted_per_screen=1,
         ),
         synth=SynthSpec(),

@@ -90,6 +90,7 @@ class DocumentSpec:
         augmented_share: share of page pictures that are shown once more as a bad photograph of the page would look.
         augmentation_seed: what the choice of those pages and their damage depend on, besides source and page.
         source_trees: whether a folder that is a software project or a series of documents becomes samples as a whole.
+        together: whether short documents of different sources are put together, with a question for one of them.
     """
 
     bytes_max: int = 256 * 2**20
@@ -100,6 +101,7 @@ class DocumentSpec:
     augmented_share: float = 0.0
     augmentation_seed: int = 17
     source_trees: bool = True
+    together: bool = False
 
     def __post_init__(self) -> None:
         _require(self.bytes_max > 0, f"documents: bytes_max={self.bytes_max} must be above 0")

@@ -184,7 +184,7 @@ def _extract(item: Item, recipe: Recipe, answered: Answered | None) -> Outcome |
             if setting.turn >= ROUNDS:
                 raise Quarantined("extract", "error", f"its reader asked models more than {ROUNDS} times")
             return extracted
-        outcome = _outcome(extracted, item, recipe)
+        outcome = outcome_of(extracted, item, recipe)
         _prove(outcome)
         return outcome
     except Quarantined as problem:
@@ -328,7 +328,12 @@ def _read(kind: str, setting: Setting) -> Extracted | Waiting:
             return read_text(setting)
 
 
-def _outcome(extracted: Extracted, item: Item, recipe: Recipe) -> Outcome:
+def outcome_of(extracted: Extracted, item: Item, recipe: Recipe) -> Outcome:
+    """Rows of everything that a bucket holds.
+
+    Raises:
+        Filtered: there is nothing at all.
+    """
     tokenizer = load_tokenizer(recipe.tokenizer)
     fingerprint = value_id({"code": code_fingerprint(*CODE), "recipe": item_recipe(recipe)})
     outcome = Outcome(status="used", modality=extracted.modality, signature=extracted.signature, store=extracted.store)

@@ -35,6 +35,7 @@ from pipelines.ledger import Summary
 from pipelines.listing import listed, listed_item, listing_path
 from pipelines.model_work import REMOTE, ROUNDS
 from pipelines.reading import Reading
+from pipelines.together import put_together
 from pipelines.verdict import Verdict, decide
 from pipelines.waiting import forget_pictures, pending_path, read_pending
 from pipelines.writing import TableFile, ledger_path, table_files, write_media_shard, write_table_file
@@ -190,7 +191,9 @@ def judge(finished: int, folder: str, recipe: Recipe) -> Verdict:
     if finished != expected:
         raise LongreelError(f"{finished} of {expected} inputs were read; this is a defect, please report it")
     found = (summarise(key, item, finished_path(work, key)) for key, item in listed(listing_path(work)))
-    return decide(found, recipe, ledger_path(folder))
+    if not recipe.curate.documents.together:
+        return decide(found, recipe, ledger_path(folder))
+    return decide(found, recipe, ledger_path(folder), lambda ledger: put_together(ledger, work, recipe))
 
 
 def summarise(key: str, item: Item, path: Path) -> Summary:

@@ -41,6 +41,13 @@ CREATE TABLE samples (
 CREATE TABLE media (
     item INTEGER NOT NULL, media_id TEXT NOT NULL, bytes INTEGER NOT NULL, lost INTEGER NOT NULL DEFAULT 0
 );
+CREATE TABLE together (
+    key TEXT NOT NULL, sample_id TEXT NOT NULL, task TEXT NOT NULL, context TEXT NOT NULL, lineage INTEGER NOT NULL,
+    split TEXT NOT NULL, cluster TEXT NOT NULL
+);
+CREATE VIEW kept AS
+SELECT task, context, duration, lineage, split FROM samples JOIN items USING (item) WHERE status = 'used' AND NOT lost
+UNION ALL SELECT task, context, NULL, lineage, split FROM together;
 CREATE TABLE dropped (
     item INTEGER NOT NULL, sample_id TEXT, task TEXT, stage TEXT NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL
 );
@@ -247,6 +254,11 @@ class Ledger:
                     )
                 ],
             )
+
+    def together(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """The samples of several sources: key of the finished file, and split and cluster, in order of the keys."""
+        for key, split, cluster in self.ledger.execute("SELECT key, split, cluster FROM together ORDER BY key"):
+            yield key, {"split": split, "duplicate_cluster": cluster}
 
     def _lost(self, name: str, table: str, item: int) -> frozenset[str]:
         return frozenset(

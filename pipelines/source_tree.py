@@ -164,7 +164,7 @@ def _which(files: Sequence[_File], setting: Setting) -> list[Sample]:
     for piece in _packed(files, _edges(setting), setting, spare=QUESTION_TOKENS):
         if len(piece.pages) < 2:
             continue
-        chosen = _unique_line(piece, source_id)
+        chosen = unique_line(piece, source_id)
         if chosen is None:
             continue
         number, line = chosen
@@ -185,7 +185,7 @@ def _which(files: Sequence[_File], setting: Setting) -> list[Sample]:
     return samples
 
 
-def _unique_line(piece: Passage, source_id: str) -> tuple[int, str] | None:
+def unique_line(piece: Passage, source_id: str) -> tuple[int, str] | None:
     """A line, and the number of the only file of the piece in which it stands, once; chosen by the hash of the line."""
     whole = piece.text
     lines = [

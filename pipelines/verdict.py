@@ -13,7 +13,7 @@ import re
 import sqlite3
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,16 @@ class Verdict:
     counts: dict[str, Any]
 
 
-def decide(summaries: Iterable[Summary], recipe: Recipe, path: Path) -> Verdict:
+def decide(
+    summaries: Iterable[Summary],
+    recipe: Recipe,
+    path: Path,
+    put_together: Callable[[sqlite3.Connection], None] = lambda ledger: None,
+) -> Verdict:
     """Decides on all items together and leaves the ledger at ``path``.
+
+    Args:
+        put_together: called when the fate of every item is known, to enter samples of several sources.
 
     Raises:
         LongreelError: the sum of used, filtered and quarantined inputs is not the number of inputs (a defect).
@@ -58,6 +66,7 @@ def decide(summaries: Iterable[Summary], recipe: Recipe, path: Path) -> Verdict:
         _settle_duplicates(ledger, recipe)
         _settle_samples(ledger)
         _settle_media(ledger)
+        put_together(ledger)
         rows, counts = _rows(ledger), _figures(ledger)
         shards = _deal_shards(ledger, max(1, round(counts["media_bytes"] / recipe.curate.shard_bytes)))
     return Verdict(rows=rows, shards=shards, counts=counts)
@@ -207,12 +216,11 @@ def _deal_shards(ledger: sqlite3.Connection, shards: int) -> tuple[int, ...]:
 
 
 def _rows(ledger: sqlite3.Connection) -> dict[Partition, int]:
-    kept = "FROM samples JOIN items USING (item) WHERE status = 'used' AND NOT lost"
     rows: dict[Partition, int] = {}
-    for context, duration, count in ledger.execute(f"SELECT context, duration, count(*) {kept} GROUP BY 1, 2 ORDER BY 1, 2"):
+    for context, duration, count in ledger.execute("SELECT context, duration, count(*) FROM kept GROUP BY 1, 2 ORDER BY 1, 2"):
         rows["samples", context, duration] = count
     for table, asked in (
-        ("lineage", f"SELECT coalesce(sum(lineage), 0) {kept}"),
+        ("lineage", "SELECT coalesce(sum(lineage), 0) FROM kept"),
         ("media", "SELECT count(*) FROM media JOIN items USING (item) WHERE status = 'used' AND NOT lost"),
         ("sources", "SELECT count(*) FROM items"),
         ("quarantine", "SELECT count(*) FROM items WHERE status = 'quarantined'"),
@@ -225,22 +233,21 @@ def _rows(ledger: sqlite3.Connection) -> dict[Partition, int]:
 
 
 def _figures(ledger: sqlite3.Connection) -> dict[str, Any]:
-    kept = "FROM samples JOIN items USING (item) WHERE status = 'used' AND NOT lost"
     statuses = Counter(dict(ledger.execute("SELECT status, count(*) FROM items GROUP BY 1").fetchall()))
     ((inputs, input_bytes),) = ledger.execute("SELECT count(*), coalesce(sum(bytes), 0) FROM items")
     ((pictures, media_bytes),) = ledger.execute(
         "SELECT count(*), coalesce(sum(media.bytes), 0) FROM media JOIN items USING (item) WHERE status = 'used' AND NOT lost"
     )
-    ((samples,),) = ledger.execute(f"SELECT count(*) {kept}")
+    ((samples,),) = ledger.execute("SELECT count(*) FROM kept")
     counts: dict[str, Any] = {
         "inputs": inputs,
         "used": statuses["used"],
         "filtered": statuses["filtered"],
         "quarantined": statuses["quarantined"],
         "samples": samples,
-        "tasks": dict(ledger.execute(f"SELECT task, count(*) {kept} GROUP BY 1 ORDER BY 1").fetchall()),
-        "context_buckets": dict(ledger.execute(f"SELECT context, count(*) {kept} GROUP BY 1 ORDER BY 1").fetchall()),
-        "splits": dict(ledger.execute(f"SELECT split, count(*) {kept} GROUP BY 1 ORDER BY 1").fetchall()),
+        "tasks": dict(ledger.execute("SELECT task, count(*) FROM kept GROUP BY 1 ORDER BY 1").fetchall()),
+        "context_buckets": dict(ledger.execute("SELECT context, count(*) FROM kept GROUP BY 1 ORDER BY 1").fetchall()),
+        "splits": dict(ledger.execute("SELECT split, count(*) FROM kept GROUP BY 1 ORDER BY 1").fetchall()),
         "input_bytes": input_bytes,
         "media": pictures,
         "media_bytes": media_bytes,

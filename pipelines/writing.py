@@ -124,17 +124,25 @@ def _rows(file: TableFile, folder: str, ledger: Ledger) -> Iterator[dict[str, An
             for fate in ledger.fates(used):
                 rows = read_finished(finished_path(work, fate.key)).lineage
                 yield from (row for row in rows if row["sample_id"] not in fate.lost_samples)
+            for key, _ in ledger.together():
+                yield from read_finished(finished_path(work, key)).lineage
         case _:
             there = "item IN (SELECT item FROM samples WHERE context = ? AND duration IS ?)"
             for fate in ledger.fates(f"{used} AND {there}", (file.context, file.duration)):
                 yield from _samples(fate, work)
+            for key, common in ledger.together():
+                yield from _with(read_finished(finished_path(work, key)).samples, common)
 
 
 def _samples(fate: Fate, work: Path) -> Iterator[dict[str, Any]]:
     common = {name: fate.source_row[name] for name in ("split", "duplicate_cluster")}
-    for row in read_finished(finished_path(work, fate.key)).samples:
-        if row["sample_id"] not in fate.lost_samples:
-            yield {**row, **common, "quality": [tuple(score) for score in row["quality"]]}
+    rows = read_finished(finished_path(work, fate.key)).samples
+    yield from _with((row for row in rows if row["sample_id"] not in fate.lost_samples), common)
+
+
+def _with(rows: Iterable[dict[str, Any]], common: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        yield {**row, **common, "quality": [tuple(score) for score in row["quality"]]}
 
 
 def _annotation(fate: Fate, work: Path) -> Iterator[dict[str, Any]]:
