@@ -28,8 +28,10 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from manifests.errors import LongreelError, LossLimitError, OtherPlanError, UsageError
+from manifests.printable import printable, printable_json
 
 if TYPE_CHECKING:
+    from manifests.corpus import Corpus
     from manifests.recipe import Recipe
 
 VERSION = "0.1.0"
@@ -98,6 +100,7 @@ class Terminal:
 
     def __call__(self, label: str, done: float, total: float | None, detail: str = "") -> None:
         """A `manifests.progress.Progress`."""
+        detail = printable(detail)
         if self.live:
             if label not in self.tasks:
                 for task in self.tasks.values():
@@ -128,13 +131,13 @@ def load_recipe(name: str, changes: list[str] | None) -> Recipe:
 
 def say(line: str) -> None:
     """One line for the person at the terminal."""
-    err.print(line, markup=False, highlight=False, soft_wrap=True)
+    err.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def emit(value: Any, as_json: bool, text: Callable[[], None]) -> None:
     """Prints a result: JSON for programs, ``text()`` for people."""
     if as_json:
-        print(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, default=str))
+        print(printable_json(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, default=str)))
     else:
         text()
 
@@ -143,6 +146,7 @@ def logged(step: str, corpus: Path, recipe: Recipe, work: Callable[[], Any]) -> 
     """Runs one step and appends it to the corpus's log of runs."""
     from manifests.corpus import Corpus
 
+    Corpus(corpus).require_local()
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
 
     def log(outcome: str, counts: dict[str, Any]) -> None:
@@ -552,39 +556,67 @@ def diff(
 @app.command(epilog=EXIT_CODES)
 def query(
     corpus: CorpusArgument,
-    sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT.")],
+    asked: Annotated[
+        str | None,
+        typer.Argument(metavar="[SQL]", help="One SELECT; with --named or --tables the name of a question or table."),
+    ] = None,
+    named: Annotated[bool, typer.Option("--named", help="Ask a ready question by its name; without one, list them.")] = False,
+    tables: Annotated[
+        bool, typer.Option("--tables", help="Describe a table's columns; without a name, list the tables.")
+    ] = False,
+    parameters: Annotated[
+        list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="With --named: a parameter. May be repeated.")
+    ] = None,
     as_json: JsonOption = False,
     limit: Annotated[int, typer.Option("--limit", help="Rows shown, at most; 0 for all. JSON is never cut.", min=0)] = 100,
 ) -> None:
-    """Ask a corpus in SQL (DuckDB, in place).
+    """Ask a corpus in SQL (DuckDB, in place), or one of the ready questions. CORPUS may be an address, e.g. `s3://BUCKET/CORPUS`.
 
-    Tables: samples, media, sequences, segments, stages, quarantine, dropped, lineage, runs, sources, annotations.
-    `DESCRIBE samples` lists columns.
+    `longreel query CORPUS "SELECT context_bucket, task, count(*) FROM samples GROUP BY ALL ORDER BY ALL"`
 
-    Example: `longreel query CORPUS "SELECT context_bucket, task, count(*) FROM samples GROUP BY ALL ORDER BY ALL"`
+    `longreel query CORPUS --named mixture`
+
+    `longreel query CORPUS --named lineage-of-sample --param sample_id=ID`
+
+    `longreel query CORPUS --tables samples`
     """
     from manifests.catalog import Catalog
+    from manifests.corpus import Corpus
 
-    relation = Catalog(corpus).sql(sql)
-    names, rows = relation.columns, relation.fetchall()
+    if (named and tables) or (parameters and not (named and asked)) or not (asked or named or tables):
+        raise UsageError("give one SELECT, or --named [QUESTION] with its --param NAME=VALUE, or --tables [TABLE]")
+    if not asked or tables:
+        _documentation(Corpus.open(corpus), asked, named=named, as_json=as_json)
+        return
+    catalog = Catalog(corpus)
+    relation = catalog.named(asked, dict(map(_parameter, parameters or []))) if named else catalog.sql(asked)
+    names, rows = relation.columns, catalog.rows(relation)
 
     def show() -> None:
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for name in names:
-            table.add_column(name, overflow="fold")
-        for row in rows[: limit or None]:
-            table.add_row(*(_cell(value) for value in row))
-        out.print(table)
+        from manifests.terminal import rows_shown
+
+        out.print(rows_shown(names, rows[: limit or None], out), highlight=False)
         if limit and len(rows) > limit:
             say(f"{len(rows) - limit:,} more rows; --limit 0 shows all")
 
     emit([dict(zip(names, row, strict=True)) for row in rows], as_json, show)
 
 
-def _cell(value: Any) -> Any:
-    from rich.text import Text
+def _parameter(word: str) -> tuple[str, str]:
+    name, equals, value = word.partition("=")
+    if not equals:
+        raise UsageError(f"--param {word!r} is no NAME=VALUE")
+    return name, value
 
-    return Text("" if value is None else f"{value:g}" if isinstance(value, float) else str(value))
+
+def _documentation(corpus: Corpus, table: str | None, *, named: bool, as_json: bool) -> None:
+    from manifests import schema_docs, terminal
+
+    if named:
+        emit(schema_docs.questions_value(), as_json, lambda: out.print(terminal.questions_shown(), highlight=False))
+        return
+    shown = terminal.table_shown(table) if table else terminal.tables_shown(corpus)
+    emit(schema_docs.tables_value(corpus, table), as_json, lambda: out.print(shown, highlight=False))
 
 
 @app.command(epilog=EXIT_CODES)
@@ -603,7 +635,7 @@ def check(corpus: CorpusArgument, as_json: JsonOption = False) -> None:
             mark = "ok  " if finding.holds else "FAIL"
             print(f"{mark}  {finding.promise}: {finding.counted}")
             for problem in finding.problems:
-                print(f"      {problem}")
+                print(f"      {printable(problem)}")
             if finding.problem_count > len(finding.problems):
                 print(f"      and {finding.problem_count - len(finding.problems):,} more")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -19,6 +20,7 @@ from manifests.corpus import Corpus
 from manifests.errors import CorruptCorpusError, LongreelError, UsageError
 from manifests.migration import select_list
 from manifests.places import filesystem
+from manifests.queries import QUESTIONS, named, values_of
 
 Value = str | int | float | None
 
@@ -51,11 +53,23 @@ class Catalog:
                     ) from error
                 self.connection.execute(_empty_view(table))
 
+    def named(self, name: str, given: Mapping[str, str | int] | None = None) -> duckdb.DuckDBPyRelation:
+        """The answer to a question of `manifests.queries.QUESTIONS`.
+
+        Args:
+            given: values of its parameters, by name.
+
+        Raises:
+            UsageError: no such question, or a parameter is unknown, missing or of the wrong kind.
+        """
+        question = named(name, QUESTIONS)
+        return self.sql(question.sql, values_of(question, given or {}))
+
     def sql(self, text: str, parameters: Mapping[str, Value] | None = None) -> duckdb.DuckDBPyRelation:
         """The result of one SELECT (DESCRIBE, SUMMARIZE, SHOW and EXPLAIN too) as a DuckDB relation.
 
         Args:
-            parameters: values of ``$name`` in the statement; with them it runs at once and the relation holds its rows.
+            parameters: values of ``$name`` in the statement.
 
         Raises:
             UsageError: the statement is wrong, with DuckDB's own words; there are several; or it would change something.
@@ -71,6 +85,17 @@ class Catalog:
         if relation is None:
             raise UsageError("the query returns no rows: give one SELECT")
         return relation
+
+    def rows(self, relation: duckdb.DuckDBPyRelation) -> list[tuple[Any, ...]]:
+        """All rows of a relation.
+
+        Raises:
+            UsageError: reading them failed, with DuckDB's own words.
+        """
+        try:
+            return relation.fetchall()
+        except duckdb.Error as error:
+            raise failed(error) from error
 
 
 def view_statements(corpus: Corpus, *, damaged: bool = False) -> dict[str, str]:

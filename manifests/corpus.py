@@ -117,11 +117,19 @@ class Corpus:
         """Finished items of an unfinished step, and the lock of who writes.
 
         Raises:
-            UsageError: the corpus is not on this machine's file system.
+            UsageError: the corpus is behind an address.
+        """
+        self.require_local()
+        return self.folder / "_work"
+
+    def require_local(self) -> None:
+        """Refuses to write a corpus behind an address.
+
+        Raises:
+            UsageError: it is.
         """
         if not isinstance(self.folder, Path):
             raise UsageError(f"{self.folder} is only read: make the corpus in a local folder and copy it there")
-        return self.folder / "_work"
 
     def record_path(self, step: str) -> Path:
         """Where the record of a step stands."""

@@ -81,6 +81,19 @@ CHANGES: Sequence[Change] = (
 """Oldest first. Version 2 is not released: changes join it."""
 
 
+def in_words(change: Change) -> str:
+    """A change as a line of documentation."""
+    if isinstance(change, NewTable):
+        return f"table `{change.table}` is new"
+    if isinstance(change, Renamed):
+        return f"`{change.table}.{change.old}` is now `{change.new}`"
+    if isinstance(change, Removed):
+        return f"`{change.table}.{change.column}` is gone"
+    return (
+        f"`{change.table}.{change.column}` is new; {'null' if change.default is None else repr(change.default)} in older files"
+    )
+
+
 @dataclass(frozen=True)
 class Default:
     """A column that an old file lacks, and what it is instead."""

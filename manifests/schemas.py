@@ -11,45 +11,6 @@ import pyarrow as pa
 
 VERSION = 2
 
-_VISUAL = pa.struct(
-    [
-        pa.field("media_id", pa.string(), nullable=False),
-        pa.field("height", pa.int32(), nullable=False),
-        pa.field("width", pa.int32(), nullable=False),
-        pa.field("time_s", pa.float64()),
-        pa.field("label_s", pa.float64()),
-    ]
-)
-_ORIGIN = pa.struct(
-    [
-        pa.field("source_id", pa.string(), nullable=False),
-        pa.field("start_s", pa.float64()),
-        pa.field("end_s", pa.float64()),
-        pa.field("page", pa.int32()),
-        pa.field("box", pa.list_(pa.float64())),
-    ]
-)
-_PART = pa.struct(
-    [
-        pa.field("kind", pa.string(), nullable=False),
-        pa.field("text", pa.string()),
-        pa.field("visuals", pa.list_(_VISUAL)),
-        pa.field("origin", _ORIGIN),
-    ]
-)
-_MESSAGE = pa.struct([pa.field("role", pa.string(), nullable=False), pa.field("parts", pa.list_(_PART), nullable=False)])
-_REASONING = pa.struct(
-    [
-        pa.field("teacher", pa.string(), nullable=False),
-        pa.field("verifier", pa.string(), nullable=False),
-        pa.field("verifier_version", pa.string(), nullable=False),
-        pa.field("truth", pa.string(), nullable=False),
-        pa.field("score", pa.float64(), nullable=False),
-        pa.field("evidence", pa.string(), nullable=False),
-        pa.field("cost_usd", pa.float64(), nullable=False),
-    ]
-)
-
 
 def _column(name: str, kind: pa.DataType, meaning: str, *, null: bool = False) -> pa.Field:
     return pa.field(name, kind, nullable=null, metadata={"meaning": meaning})
@@ -57,6 +18,51 @@ def _column(name: str, kind: pa.DataType, meaning: str, *, null: bool = False) -
 
 def _schema(table: str, *columns: pa.Field) -> pa.Schema:
     return pa.schema(columns, metadata={"longreel.table": table, "longreel.version": str(VERSION)})
+
+
+_VISUAL = pa.struct(
+    [
+        _column("media_id", pa.string(), "the stored picture, a row of media"),
+        _column("height", pa.int32(), "pixels as shown"),
+        _column("width", pa.int32(), "pixels as shown"),
+        _column("time_s", pa.float64(), "second of the source video", null=True),
+        _column("label_s", pa.float64(), "second that the text before the frame says", null=True),
+    ]
+)
+_ORIGIN = pa.struct(
+    [
+        _column("source_id", pa.string(), "the source"),
+        _column("start_s", pa.float64(), "from second", null=True),
+        _column("end_s", pa.float64(), "to second", null=True),
+        _column("page", pa.int32(), "1-based page", null=True),
+        _column("box", pa.list_(pa.float64()), "x0, y0, x1, y1 in pixels of the source picture", null=True),
+    ]
+)
+_PART = pa.struct(
+    [
+        _column("kind", pa.string(), "text, image or video"),
+        _column("text", pa.string(), "the words of a text part", null=True),
+        _column("visuals", pa.list_(_VISUAL), "the picture, or the frames in order", null=True),
+        _column("origin", _ORIGIN, "where it came from; null for what this project wrote", null=True),
+    ]
+)
+_MESSAGE = pa.struct(
+    [
+        _column("role", pa.string(), "system, user or assistant"),
+        _column("parts", pa.list_(_PART), "its parts in order"),
+    ]
+)
+_REASONING = pa.struct(
+    [
+        _column("teacher", pa.string(), "who wrote the answer"),
+        _column("verifier", pa.string(), "what checked it"),
+        _column("verifier_version", pa.string(), "of the verifier"),
+        _column("truth", pa.string(), "the known answer"),
+        _column("score", pa.float64(), "0 to 1"),
+        _column("evidence", pa.string(), "JSON: intervals, boxes and pages that the answer rests on"),
+        _column("cost_usd", pa.float64(), "what the answer cost"),
+    ]
+)
 
 
 SOURCES = _schema(
@@ -244,7 +250,17 @@ TABLES: dict[str, pa.Schema] = {
     "runs": RUNS,
 }
 
-
-def describe(table: str) -> list[tuple[str, str, str]]:
-    """Name, type and meaning of every column of a table."""
-    return [(column.name, str(column.type), (column.metadata or {}).get(b"meaning", b"").decode()) for column in TABLES[table]]
+ABOUT: dict[str, str] = {
+    "samples": "One training example a row. A file holds a range of ids of its partition, in their order.",
+    "media": "One stored picture a row, and where it lies in which shard.",
+    "sequences": "One packed sequence a row, in training order.",
+    "segments": "One sample in one packed sequence a row, in training order.",
+    "stages": "One planned stage a row: its figures, and the whole recipe.",
+    "quarantine": "One input that could not be read a row.",
+    "dropped": "One source or sample that was not wanted a row, with the reason.",
+    "lineage": "One part of a sample, or one frame of it, a row: which tokens it is, and where it came from. By sample_id.",
+    "sources": "One input a row, whatever became of it.",
+    "annotations": "What is known for certain about a source, a row for each kind.",
+    "runs": "The log: one run of a step a row. The only table with wall-clock times.",
+}
+"""What a row of each table is."""

@@ -93,3 +93,36 @@ def test_no_corpus_is_one_line(tmp_path: Path, command: list[str]) -> None:
 def test_a_traceback_only_with_debug(tmp_path: Path) -> None:
     assert "Traceback" not in longreel("check", tmp_path).stderr
     assert "Traceback" in longreel("check", tmp_path, "--debug").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--named"], 0),
+        (["--tables"], 0),
+        (["--tables", "samples"], 0),
+        (["--named", "buckets"], 0),
+        (["--named", "longest", "--param", "limit=2", "--json"], 0),
+        (["SELECT 'a' || chr(27) || '[31m' AS x, '1' AS y FROM samples"], 0),
+        ([], 2),
+        (["--named", "--tables"], 2),
+        (["--named", "bukets"], 2),
+        (["--named", "longest", "--param", "limit"], 2),
+        (["SELECT 1", "--param", "limit=2"], 2),
+        (["SELECT CAST(sample_id AS INTEGER) FROM samples"], 2),
+        (["SELECT CAST(chr(27) || chr(10) || sample_id AS INTEGER) FROM samples"], 2),
+    ],
+)
+def test_a_corpus_is_asked(words: list[str], code: int) -> None:
+    frozen = ROOT / "tests" / "manifests" / "schema_versions" / "corpus-1"
+    result = longreel("query", frozen, *words)
+    assert result.returncode == code, result.stderr
+    assert "\x1b" not in result.stdout + result.stderr
+    if code:
+        only_line(result)
+        assert "a defect" not in result.stderr
+    elif "--json" in words:
+        assert len(json.loads(result.stdout)) == 2
+    else:
+        assert result.stdout
+        assert max(map(len, result.stdout.splitlines())) <= 80
