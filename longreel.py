@@ -619,6 +619,28 @@ def _documentation(corpus: Corpus, table: str | None, *, named: bool, as_json: b
     emit(schema_docs.tables_value(corpus, table), as_json, lambda: out.print(shown, highlight=False))
 
 
+@app.command(context_settings=EXTRA, epilog=EXIT_CODES)
+def publish(
+    corpus: CorpusArgument,
+    words: Annotated[list[str], typer.Argument(metavar="ADDRESS", help="For example s3://bucket/corpus; then Beam options.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Copy the finished steps of a corpus to an address of Beam's file systems, so that a reader never sees half of one.
+
+    Only what changed is sent; run it again after another step, or when it was interrupted. Needs apache-beam[aws] or [gcp].
+    """
+    from pipelines.publishing import publish as run_publication
+
+    _, options = beam_arguments(words)
+    targets = [word for word in words if not word.startswith("-")]  # as words: a path folds the slashes of an address
+    if len(targets) != 1:
+        raise UsageError("name one ADDRESS")
+    with showing() as terminal:
+        done = run_publication(corpus, targets[0], options, lambda sent, total: terminal("send files", sent, total))
+    line = f"{done.sent:,} files sent ({done.sent_bytes:,} bytes), {done.kept:,} were there, {done.removed:,} taken away"
+    emit(dataclasses.asdict(done), as_json, lambda: print(line))
+
+
 @app.command(epilog=EXIT_CODES)
 def check(corpus: CorpusArgument, as_json: JsonOption = False) -> None:
     """Prove the promises of a corpus from its bytes: sums, hashes, media, token counts, splits, lineage, packing.

@@ -5,7 +5,9 @@
 Inputs are made from the example corpus and are all distinct, so that no duplicate is dropped: pictures cut at random from two
 photographs, texts whose words are drawn anew, short films that pan over a photograph. A run of one picture tells what starting
 costs, which is taken off; what is left is divided by the number of inputs. Processor seconds are compared, because they do not
-depend on what else the machine does; wall seconds are shown beside them.
+depend on what else the machine does; wall seconds are shown beside them. Memory is the peak of the sum of resident sizes of the
+process tree (shared pages counted in each), with the peak of the driver alone and of its largest reader beside it; the pages
+that the system caches belong to no process and are not in it.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -79,23 +82,35 @@ def make(folder: Path, count: int) -> None:
             stem.with_suffix(".caption.json").write_text(json.dumps(caption))
 
 
-def curate(folder: Path, out: Path) -> tuple[float, float, int, dict[str, int]]:
-    """Curates; returns wall seconds, processor seconds and peak bytes of all processes, and the figures."""
-    before, begun, peak = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic(), 0
+@dataclass(kw_only=True)
+class Peaks:
+    """Largest resident bytes: of all processes together, of the driver, of any of its children."""
+
+    tree: int = 0
+    driver: int = 0
+    child: int = 0
+
+
+def curate(folder: Path, out: Path) -> tuple[float, float, Peaks, dict[str, int]]:
+    """Curates; returns wall seconds, processor seconds, memory, and the figures."""
+    before, begun, peaks = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic(), Peaks()
     command = [sys.executable, "-m", "longreel", "curate", str(folder), "--out", str(out), "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ})
     ended = threading.Event()
 
     def watch() -> None:
-        nonlocal peak
         while not ended.wait(0.2):
             total = 0
             with contextlib.suppress(psutil.Error):
                 parent = psutil.Process(process.pid)
-                for child in [parent, *parent.children(recursive=True)]:
+                total = parent.memory_info().rss
+                peaks.driver = max(peaks.driver, total)
+                for child in parent.children(recursive=True):
                     with contextlib.suppress(psutil.Error):
-                        total += child.memory_info().rss
-            peak = max(peak, total)
+                        resident = child.memory_info().rss
+                        peaks.child = max(peaks.child, resident)
+                        total += resident
+            peaks.tree = max(peaks.tree, total)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -106,7 +121,7 @@ def curate(folder: Path, out: Path) -> tuple[float, float, int, dict[str, int]]:
         raise RuntimeError(f"curation of {folder} ended with {process.returncode}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
-    return time.monotonic() - begun, seconds, peak, json.loads(said)
+    return time.monotonic() - begun, seconds, peaks, json.loads(said)
 
 
 def main() -> int:
@@ -130,12 +145,13 @@ def main() -> int:
             if counts["used"] < 0.98 * count:  # among thousands of pieces of twelve photographs, a few are alike
                 raise RuntimeError(f"{counts['used']} of {count} inputs were used: they are not distinct")
             costs.append((cpu - start_cpu) / (count - 1))
-            peaks.append(peak)
+            peaks.append(peak.tree)
             each = f"{costs[-1] * 1000:.0f} processor ms and {(wall - start_wall) / (count - 1) * 1000:.0f} ms an input"
-            print(f"{times:>4} x: {count} inputs in {wall:.1f} s: {each}, peak {peak / 2**20:,.0f} MiB", flush=True)
+            memory = ", ".join(f"{name} {value / 2**20:,.0f}" for name, value in vars(peak).items())
+            print(f"{times:>4} x: {count} inputs in {wall:.1f} s: {each}; peak MiB: {memory}", flush=True)
     if len(costs) > 1:
         print(f"largest run against the one before: cost {costs[-1] / costs[-2]:.2f} x, memory {peaks[-1] / peaks[-2]:.2f} x")
-        return int(costs[-1] > costs[-2] * (1 + FLAT))
+        return int(costs[-1] > costs[-2] * (1 + FLAT) or peaks[-1] > peaks[-2] * (1 + FLAT))
     return 0
 
 

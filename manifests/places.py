@@ -3,7 +3,7 @@
 An address is a `upath.UPath`: it has the methods of `pathlib.Path` that reading needs, over fsspec, which finds keys and hosts
 where its drivers always do (environment, their own files). The drivers are packages of their own: s3fs, gcsfs, adlfs.
 Nothing is written through an address: renaming over a name, which every promise about killed processes rests on, is no
-operation of an object store. A corpus is made in a local folder and then copied as it is.
+operation of an object store. A corpus is made in a local folder and then published (`pipelines.publishing`).
 """
 
 from __future__ import annotations
