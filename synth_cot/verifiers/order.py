@@ -18,6 +18,7 @@ from synth_cot.verifiers.verdict import Verdict
 
 _SEPARATOR = re.compile(r"\s*(?:->|→|[,;\n>×])\s*")
 _NUMBERED = re.compile(r"(\d+)\s*[.)]\s+(?=\S)")
+_CLOSED = {"[": "]", "(": ")", "{": "}"}
 _BULLET = re.compile(r"[-*•]\s+(?=\S)")
 _LONGEST = 2_000
 
@@ -79,6 +80,8 @@ class OrderVerifier:
         answer = final_answer(prediction)
         if answer is None:
             return Verdict(0.0, "malformed response")
+        if answer[:1] in _CLOSED and not answer.endswith(_CLOSED[answer[0]]):
+            return Verdict(0.0, "a list that is not closed")
         given, wanted = items(answer), items(truth)
         if given == wanted:
             return Verdict(1.0, "equal")
