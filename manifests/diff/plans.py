@@ -91,10 +91,11 @@ def planned_recipes(sides: Sides, side: Side) -> list[str]:
 
 def compare_plans(sides: Sides, recipe_a: str, recipe_b: str) -> PlanChange:
     """Compares the plan of ``recipe_a`` in A with that of ``recipe_b`` in B."""
-    chosen = {"a": recipe_a, "b": recipe_b}
+    chosen: dict[Side, str] = {"a": recipe_a, "b": recipe_b}
     stages: dict[Side, dict[int, dict[str, Any]]] = {side: _stages(sides, side, chosen[side]) for side in ("a", "b")}
     sequences = _sequences(sides, recipe_a, recipe_b)
-    samples = _samples(sides, recipe_a, recipe_b)
+    numbers = sorted(stages["a"].keys() | stages["b"].keys())
+    samples = {number: _samples(sides, chosen, number) for number in numbers}
     specifications: dict[Side, dict[str, Any]] = {
         side: next((json.loads(row["specification"]) for row in rows.values()), {}) for side, rows in stages.items()
     }
@@ -108,12 +109,12 @@ def compare_plans(sides: Sides, recipe_a: str, recipe_b: str) -> PlanChange:
                 a=_figures(sides, "a", stages["a"].get(number)),
                 b=_figures(sides, "b", stages["b"].get(number)),
                 sequences=sequences.get(number, []),
-                samples_same=samples.get(number, (0, 0, 0))[0],
-                samples_new=samples.get(number, (0, 0, 0))[1],
-                samples_gone=samples.get(number, (0, 0, 0))[2],
+                samples_same=samples[number][0],
+                samples_new=samples[number][1],
+                samples_gone=samples[number][2],
                 mixture=_mixture(stages["a"].get(number), stages["b"].get(number)),
             )
-            for number in sorted(stages["a"].keys() | stages["b"].keys())
+            for number in numbers
         ],
     )
 
@@ -169,18 +170,19 @@ def _sequences(sides: Sides, recipe_a: str, recipe_b: str) -> dict[int, list[Seq
     return found
 
 
-def _samples(sides: Sides, recipe_a: str, recipe_b: str) -> dict[int, tuple[int, int, int]]:
-    query = "SELECT DISTINCT stage, sample_id FROM {side}.segments WHERE recipe = ? AND split = 'train' AND epoch = 0"
-    rows = sides.rows(
-        f"""
-        SELECT coalesce(a.stage, b.stage), count(*) FILTER (a.stage IS NOT NULL AND b.stage IS NOT NULL),
-               count(*) FILTER (a.stage IS NULL), count(*) FILTER (b.stage IS NULL)
-        FROM ({query.format(side="a")}) a FULL JOIN ({query.format(side="b")}) b
-             ON a.stage = b.stage AND a.sample_id = b.sample_id GROUP BY ALL
-        """,
-        [recipe_a, recipe_b],
+def _samples(sides: Sides, recipes: dict[Side, str], stage: int) -> tuple[int, int, int]:
+    """Distinct training samples of a stage that both plans place, only B, only A; one stage at a time keeps the join small."""
+    placed = (
+        "SELECT sample_id FROM {side}.segments WHERE recipe = $recipe_{side} AND stage = $stage AND split = 'train' "
+        "AND epoch = 0"
     )
-    return {stage: (same, new, gone) for stage, same, new, gone in rows}
+    a, b = placed.format(side="a"), placed.format(side="b")
+    ((in_a, in_b, same),) = sides.rows(
+        f"SELECT (SELECT count(*) FROM ({a})), (SELECT count(*) FROM ({b})), "
+        f"(SELECT count(*) FROM ({a}) SEMI JOIN ({b}) USING (sample_id))",
+        {"recipe_a": recipes["a"], "recipe_b": recipes["b"], "stage": stage},
+    )
+    return same, in_b - same, in_a - same
 
 
 def _mixture(a: dict[str, Any] | None, b: dict[str, Any] | None) -> list[IngredientChange]:

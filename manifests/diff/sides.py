@@ -7,7 +7,7 @@ Joins that outgrow `MEMORY` go to a temporary folder, which is removed with the 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,14 +50,14 @@ class Sides:
                 if table in TABLES:
                     self.rows(statement.replace(f"CREATE VIEW {table} ", f"CREATE VIEW {side}.{table} ", 1))
 
-    def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def rows(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query.
 
         Raises:
             CorruptCorpusError: a file of either corpus cannot be read.
         """
         try:
-            return self.connection.execute(query, list(parameters)).fetchall()
+            return self.connection.execute(query, parameters).fetchall()
         except duckdb.Error as error:
             folders = " or ".join(dict.fromkeys(str(corpus.folder) for corpus in self.corpora.values()))
             raise CorruptCorpusError(f"{folders} cannot be read: {first_line(error)}; `longreel check` says more") from error

@@ -18,7 +18,7 @@ def summary(difference: Difference) -> str:
     if d.same:
         rows = sum(table.a for table in d.tables)
         return f"same: {rows:,} rows in {len(d.tables)} tables" + (" of both plans" if d.plans_only else "")
-    said = []
+    said = [f"{d.crossings:,} sources crossed the split"] if d.crossings else []
     if d.fields:
         said.append(f"{len(d.fields):,} recipe fields")
     if d.sources:

@@ -95,12 +95,16 @@ class PlannedStage:
         mixture: its ingredients.
         shares: what, tokens wanted, tokens placed: of long samples and of text alone, where the stage has such shares.
         left_out: training samples left out, by reason.
+        over_cap: samples passed over because their source had given its share.
+        top_share: share of the stage's tokens that its largest source gives; None where the plan does not say.
     """
 
     figures: dict[str, Any]
     mixture: list[Ingredient]
     shares: list[tuple[str, int, int]]
     left_out: dict[str, int]
+    over_cap: int
+    top_share: float | None
     packing: Packing
     balance: Balance
 
@@ -123,6 +127,8 @@ def read_stages(catalog: Catalog) -> dict[str, list[PlannedStage]]:
                 mixture=_mixture(report.get("ingredients", [])),
                 shares=_shares(report),
                 left_out={reason: count for reason, count in report.get("left_out", {}).items() if count},
+                over_cap=int(report.get("over_source_cap") or 0),
+                top_share=_top_share(figures),
                 packing=_packing(catalog, figures),
                 balance=_balance(catalog, figures, max(1, per_step)),
             )
@@ -137,6 +143,15 @@ def _shares(report: dict[str, Any]) -> list[tuple[str, int, int]]:
     if share := report.get("text"):
         found.append(("samples without pictures", share["wanted"], share["placed"]))
     return found
+
+
+def _top_share(figures: dict[str, Any]) -> float | None:
+    """Tokens of the source that gives most, over all tokens."""
+    try:
+        top = json.loads(figures.get("top_sources") or "null")
+        return float(top[0]["tokens"]) / int(figures["tokens"]) if top else None
+    except (ValueError, TypeError, KeyError, ZeroDivisionError):
+        return None
 
 
 def _packing(catalog: Catalog, figures: dict[str, Any]) -> Packing:

@@ -13,7 +13,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from manifests.catalog import Catalog
+from manifests.catalog import Catalog, quoted
 from manifests.errors import CorruptCorpusError
 from manifests.report.marks import Evidence, Mark, Span, answer_marks, answer_spans, evidence_marks, read_evidence
 from manifests.report.plain import shortened
@@ -109,7 +109,9 @@ def chosen_samples(catalog: Catalog, most: int = SAMPLES_MAX) -> list[str]:
 def read_previews(catalog: Catalog) -> list[Preview]:
     """Up to `SAMPLES_MAX` samples over all tasks."""
     ids = chosen_samples(catalog)
-    relation = catalog.connection.execute("SELECT * FROM samples WHERE list_contains(?, sample_id)", [ids])
+    if not ids:
+        return []
+    relation = catalog.connection.execute(f"SELECT * FROM samples WHERE sample_id IN {listed(ids)}")
     names = [column[0] for column in relation.description or []]
     rows = {row["sample_id"]: row for row in (dict(zip(names, found, strict=True)) for found in relation.fetchall())}
     messages = {sample_id: messages_from_rows(rows[sample_id].pop("messages")) for sample_id in ids}
@@ -229,8 +231,10 @@ def _thumbnails(catalog: Catalog, visuals: list[Visual], spans: tuple[Span, ...]
 
 
 def _places(catalog: Catalog, media_ids: list[str]) -> dict[str, tuple[str, int, int, str]]:
-    query = 'SELECT media_id, shard, "offset", length, sha256 FROM media WHERE list_contains(?, media_id)'
-    return {row[0]: row[1:] for row in catalog.connection.execute(query, [media_ids]).fetchall()} if media_ids else {}
+    if not media_ids:
+        return {}
+    query = f'SELECT media_id, shard, "offset", length, sha256 FROM media WHERE media_id IN {listed(media_ids)}'
+    return {row[0]: row[1:] for row in catalog.connection.execute(query).fetchall()}
 
 
 def _thumbnail(catalog: Catalog, media_id: str, places: dict[str, tuple[str, int, int, str]]) -> Picture:
@@ -254,10 +258,9 @@ def _packed(catalog: Catalog, ids: list[str]) -> dict[str, list[tuple[str, int, 
     """Up to five sequences that hold each sample: recipe, stage, split, position."""
     found: dict[str, list[tuple[str, int, str, int]]] = defaultdict(list)
     rows = catalog.connection.execute(
-        "SELECT sample_id, recipe, stage, split, position FROM segments WHERE list_contains(?, sample_id) "
+        f"SELECT sample_id, recipe, stage, split, position FROM segments WHERE sample_id IN {listed(ids)} "
         "QUALIFY row_number() OVER (PARTITION BY sample_id ORDER BY recipe, stage, position) <= 5 "
-        "ORDER BY sample_id, recipe, stage, position",
-        [ids],
+        "ORDER BY sample_id, recipe, stage, position"
     ).fetchall()
     for sample_id, *place in rows:
         found[sample_id].append((place[0], place[1], place[2], place[3]))
@@ -266,21 +269,26 @@ def _packed(catalog: Catalog, ids: list[str]) -> dict[str, list[tuple[str, int, 
 
 def _lineage(catalog: Catalog, ids: list[str]) -> dict[str, list[tuple[str, str, str, str]]]:
     """For each part that came from a source: turn and part, tokens, source, and the place in it."""
-    query = """
+    query = f"""
+        WITH l AS (SELECT * FROM lineage WHERE sample_id IN {listed(ids)} AND source_id IS NOT NULL),
+             s AS (SELECT source_id, min(source) AS source FROM sources SEMI JOIN l USING (source_id) GROUP BY source_id)
         SELECT l.sample_id, l.message, l.part, min(l.token_start), max(l.token_end), coalesce(any_value(s.source), l.source_id),
                min(l.start_s), max(l.end_s), l.page, l.box, count(l.frame)
-        FROM (SELECT * FROM lineage WHERE list_contains(?, sample_id) AND source_id IS NOT NULL) l
-        LEFT JOIN (SELECT source_id, min(source) AS source FROM sources GROUP BY source_id) s USING (source_id)
-        GROUP BY l.sample_id, l.message, l.part, l.source_id, l.page, l.box ORDER BY ALL
+        FROM l LEFT JOIN s USING (source_id) GROUP BY l.sample_id, l.message, l.part, l.source_id, l.page, l.box ORDER BY ALL
     """
     found: dict[str, list[tuple[str, str, str, str]]] = defaultdict(list)
     for sample_id, message, part, start, end, source, start_s, end_s, page, box, frames in catalog.connection.execute(
-        query, [ids]
+        query
     ).fetchall():
         place = place_in_source(start_s, end_s, page, box)
         place = [f"{frames} frames", *place] if frames else place
         found[sample_id].append((f"{message}.{part}", f"{start:,} – {end:,}", str(source), "; ".join(place) or "all of it"))
     return found
+
+
+def listed(ids: list[str]) -> str:
+    """Ids as SQL: written out, so that DuckDB can pass over the row groups that hold none of them."""
+    return f"({', '.join(map(quoted, ids))})"
 
 
 def place_in_source(start_s: float | None, end_s: float | None, page: int | None, box: list[float] | None) -> list[str]:
