@@ -237,11 +237,17 @@ def curate(
     emit({**result.counts, "digest": result.digest}, as_json, lambda: print(corpus))
 
 
-def _synthesize(corpus: Path, recipe: Recipe) -> Any:
+def _synthesize(corpus: Path, recipe: Recipe, options: list[str] | None = None) -> Any:
     from synth_cot import synthesize as run_synthesis
 
+    def beam(build: Callable[[Any], object]) -> None:
+        from pipelines.running import run_beam
+
+        run_beam(build, corpus, options or [], lambda: None, "synthesis")
+
     with showing() as terminal:
-        result = logged("synthesize", corpus, recipe, lambda: run_synthesis(corpus, recipe, progress=terminal))
+        work = lambda: run_synthesis(corpus, recipe, beam=beam if options else None, progress=terminal)  # noqa: E731
+        result = logged("synthesize", corpus, recipe, work)
     c = result.counts
     summarise("synthesize", result, f"{c['asked']:,} questions, {c['accepted']:,} verified over {len(c['by_task'])} tasks")
     return result
@@ -268,16 +274,26 @@ OwnRecipeOption = Annotated[
 ]
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(context_settings=EXTRA, epilog=EXIT_CODES)
 def synthesize(
-    corpus: CorpusArgument, recipe: OwnRecipeOption = None, changes: SetOption = None, as_json: JsonOption = False
+    context: typer.Context,
+    corpus: CorpusArgument,
+    recipe: OwnRecipeOption = None,
+    changes: SetOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Add reasoning samples whose answers were computed and then checked by separate verifier code.
 
-    Questions come from what is known for certain: element boxes of screenshots, scene boundaries of videos, and generated STEM
-    problems. What a verifier does not accept is a row in `dropped`.
+    Questions come from what is known for certain: boxes of screenshots, scenes of videos, pages and tables of documents,
+    pictures and films that are drawn, generated STEM problems, and your own files of questions. Answers are worked out, or
+    written by the models that `synth.teachers` names; what a check does not accept is a row in `dropped`.
+
+    This process does it all, unless Beam's options name a runner, as for `curate`: `--runner=DirectRunner`.
     """
-    result = _synthesize(corpus, corpus_recipe(corpus, recipe, changes))
+    extra, options = beam_arguments(context.args)
+    if extra:
+        raise UsageError(f"synthesize takes one CORPUS, and {extra[0]} is a second")
+    result = _synthesize(corpus, corpus_recipe(corpus, recipe, changes), options)
     emit({**result.counts, "digest": result.digest}, as_json, lambda: print(corpus))
 
 
@@ -452,7 +468,9 @@ def run(
     except LossLimitError as error:
         lost, curated = error, None
         say(f"longreel: {error}")
-    results = [curated, _synthesize(corpus, chosen), _plan(corpus, chosen)]
+    options = beam_arguments(inputs)[1]
+    named = options if any(option.startswith("--runner") for option in options) else []
+    results = [curated, _synthesize(corpus, chosen, named), _plan(corpus, chosen)]
     try:
         trained = _train(corpus, chosen, [0, 1, 2, 3], training, resume=True)
     except OtherPlanError:

@@ -77,6 +77,8 @@ CHANGES: Sequence[Change] = (
     Added(version=2, table="stages", column="distinct_sources"),
     Added(version=2, table="stages", column="top_sources"),
     Added(version=2, table="stages", column="unevenness"),
+    NewTable(version=2, table="requests"),
+    NewTable(version=2, table="costs"),
 )
 """Oldest first. Version 2 is not released: changes join it."""
 

@@ -225,6 +225,47 @@ SEGMENTS = _schema(
     _column("token_end", pa.int32(), "one past its last token"),
     _column("visual_tokens", pa.int32(), "picture tokens among them"),
 )
+REQUESTS = _schema(
+    "requests",
+    _column("request_id", pa.string(), "hash of everything the answer depends on; equal requests are asked once"),
+    _column("teacher", pa.string(), "its name in the recipe"),
+    _column("model", pa.string(), "the name by which the endpoint knows the model"),
+    _column("revision", pa.string(), "of the model, as the recipe says"),
+    _column("purpose", pa.string(), "answer, masked (asked again with the evidence hidden) or review"),
+    _column("task", pa.string(), "task of the question"),
+    _column("source_id", pa.string(), "source of the question"),
+    _column("sample_id", pa.string(), "the sample that the question gave; null when it gave none", null=True),
+    _column("sample", pa.int32(), "which of several responses to one question, from 0"),
+    _column("prompt_tokens", pa.int64(), "as the server counted them", null=True),
+    _column("completion_tokens", pa.int64(), "as the server counted them", null=True),
+    _column("seconds", pa.float64(), "the call took, waits before it not counted"),
+    _column("usd", pa.float64(), "US dollars by the teacher's prices when it was asked, failed calls included"),
+    _column("response", pa.string(), "what was answered", null=True),
+    _column(
+        "outcome",
+        pa.string(),
+        "accepted, right (not the one kept), rejected, refused or failed (no answer, for good or for now); "
+        "of masked: changed, unchanged; of review: sound, flawed",
+    ),
+    _column("reason", pa.string(), "short name of why it was rejected or refused", null=True),
+    _column("detail", pa.string(), "what exactly was wrong", null=True),
+)
+COSTS = _schema(
+    "costs",
+    _column("task", pa.string(), "task"),
+    _column("teacher", pa.string(), "name, model and revision of the teacher, as in reasoning.teacher of its samples"),
+    _column("questions", pa.int64(), "questions that it answered, or was asked"),
+    _column("accepted", pa.int64(), "samples that stand in the corpus"),
+    _column("requests", pa.int64(), "requests made for them, masked questions and reviews included"),
+    _column("prompt_tokens", pa.int64(), "of these requests"),
+    _column("completion_tokens", pa.int64(), "of these requests"),
+    _column("seconds", pa.float64(), "of these requests"),
+    _column("usd", pa.float64(), "of these requests, US dollars"),
+    _column("usd_per_accepted", pa.float64(), "usd / accepted; null when nothing was accepted", null=True),
+    _column("tokens_per_accepted", pa.float64(), "(prompt_tokens + completion_tokens) / accepted", null=True),
+    _column("seconds_per_accepted", pa.float64(), "seconds / accepted", null=True),
+    _column("pass_rate", pa.float64(), "mean share of right responses to a question; null where one was enough", null=True),
+)
 RUNS = _schema(
     "runs",
     _column("step", pa.string(), "curate, synthesize, plan, train"),
@@ -247,6 +288,8 @@ TABLES: dict[str, pa.Schema] = {
     "lineage": LINEAGE,
     "sources": SOURCES,
     "annotations": ANNOTATIONS,
+    "requests": REQUESTS,
+    "costs": COSTS,
     "runs": RUNS,
 }
 

@@ -12,28 +12,25 @@ minutes and not the sum of all waits.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
-from manifests.fingerprint import unit_hash
+from manifests.chat import AskAgainError
+from manifests.patience import WAIT_FIRST_S, held, patiently
 from manifests.recipe import Recipe
 from manifests.shards import MediaItem
-from pipelines.model_work import REMOTE, Answer, AskAgainError, Provider, RemoteProvider, Request, provider_of
+from pipelines.model_work import REMOTE, Answer, Provider, RemoteProvider, Request, provider_of
 from pipelines.waiting import Pending, answer_path, is_answered, read_answer, read_pending, write_answer
 
 ERROR_CHARACTERS = 300
 GONE_AFTER = 2
 """A server is taken for gone after so many times ``concurrency`` failed requests in a row."""
-WAIT_FIRST_S, WAIT_MAX_S = 0.5, 60.0
-PACE_AHEAD_MAX_S = 3_600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +133,7 @@ class _Line:
             self._answer(batch)
             return
         for question in batch:
-            with _held(self.work / "asking" / question.request_id):
+            with held(self.work / "asking" / question.request_id):
                 # An item that is not there any more was answered, read and cleared away by others.
                 if not is_answered(self.answers, question.request_id) and question.pending.is_file():
                     self._answer([question])
@@ -160,7 +157,7 @@ class _Line:
             requests.append(request)
             pictures.append(list(waiting.pictures.pictures(request.media_ids)))
         if self.remote:
-            with _held(self.work / "slots" / f"{self.kind}-{self.slot.number}"):
+            with held(self.work / "slots" / f"{self.kind}-{self.slot.number}"):
                 answers: Sequence[Answer] = [self._patiently(requests[0], pictures[0])]
         else:
             answers = _asked(self.kind, self.provider, requests, pictures)
@@ -173,48 +170,25 @@ class _Line:
         """A remote provider's answer, or why there is none after all calls."""
         provider = cast(RemoteProvider, self.provider)
         calls = 1 + (provider.retries if self.failed_in_a_row < GONE_AFTER * provider.concurrency else 0)
-        problem = ""
-        for call in range(calls):
-            _pace(self.work / "slots" / f"{self.kind}-pace", provider.interval_s)
-            try:
-                (answer,) = provider.answer([request], [pictures])
-            except AskAgainError as error:
-                problem = str(error)
-                if call + 1 < calls:
-                    time.sleep(_wait_s(request.request_id, call, error.after_s))
-            except Exception as error:
-                return _failed(self.kind, error)
-            else:
-                self.failed_in_a_row = 0
-                return answer
+        try:
+            (answer,) = patiently(
+                lambda: provider.answer([request], [pictures]),
+                name=request.request_id,
+                calls=calls,
+                pace_at=self.work / "slots" / f"{self.kind}-pace",
+                interval_s=provider.interval_s,
+                wait_first_s=WAIT_FIRST_S,
+            )
+        except AskAgainError as error:
+            problem = str(error)
+        except Exception as error:
+            return _failed(self.kind, error)
+        else:
+            self.failed_in_a_row = 0
+            return answer
         self.failed_in_a_row += 1
         words = f"{problem}; asked {calls} times" if calls > 1 else problem
         return Answer(kind=self.kind, error=words[:ERROR_CHARACTERS], again=True)
-
-
-def _wait_s(request_id: str, call: int, after_s: float | None) -> float:
-    """Seconds before the next call: what the server asks for, or twice as long each time, spread so that not all come back at
-    once."""
-    if after_s is not None:
-        return min(max(after_s, 0.0), WAIT_MAX_S)
-    return min(WAIT_FIRST_S * 2**call, WAIT_MAX_S) * (0.5 + unit_hash("wait", request_id, call))
-
-
-def _pace(path: Path, interval_s: float) -> None:
-    """Returns when this machine may make its next call: the file holds the time from which it may."""
-    if interval_s <= 0:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as clock:
-        fcntl.flock(clock, fcntl.LOCK_EX)
-        clock.seek(0)
-        now = time.time()
-        with contextlib.suppress(ValueError):
-            # A time far ahead was written before the clock was set back.
-            now = min(max(now, float(clock.read())), now + PACE_AHEAD_MAX_S)
-        clock.truncate(0)
-        clock.write(repr(now + interval_s))
-    time.sleep(max(0.0, now - time.time()))
 
 
 def _failed(kind: str, error: Exception) -> Answer:
@@ -252,12 +226,3 @@ def _cached(cache: Path, request_id: str) -> Answer | None:
         with contextlib.suppress(ValueError):
             return read_answer(cache, request_id)
     return None
-
-
-@contextlib.contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """Holds a lock among all processes of the machine; it goes with the process, however it ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

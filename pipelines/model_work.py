@@ -116,20 +116,12 @@ class RemoteProvider(Provider, Protocol):
     """A provider that waits for a network; it is given one request a call.
 
     Attributes:
-        retries: how often a request is asked again after `AskAgainError`, at most.
+        retries: how often a request is asked again after `manifests.chat.AskAgainError`, at most.
         interval_s: seconds between the starts of two calls of this machine, at least; 0 for no limit.
     """
 
     retries: int
     interval_s: float
-
-
-class AskAgainError(Exception):
-    """A call failed for a reason that passes; ``after_s`` is how many seconds the server wants to be left alone."""
-
-    def __init__(self, words: str, after_s: float | None = None) -> None:
-        super().__init__(words)
-        self.after_s = after_s
 
 
 _providers: dict[tuple[str, str], Provider] = {}

@@ -16,7 +16,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from manifests.corpus import Corpus
 from manifests.errors import LongreelError, UsageError
@@ -48,6 +48,28 @@ def run_pipeline(
         UsageError: Beam does not accept the options.
         LongreelError: the pipeline failed; the message is its last line.
     """
+    from apache_beam import Create
+
+    def build(root: Any) -> Any:
+        from pipelines.graph import Curation
+
+        return root | "items" >> Create(list(places)) | "curate" >> Curation(folder, recipe)
+
+    run_beam(build, folder, options, while_running, "curation")
+
+
+def run_beam(
+    build: Callable[[Any], object], folder: Path, options: Sequence[str], while_running: Callable[[], None], what: str
+) -> None:
+    """Runs the pipeline that ``build`` puts on its root, over a corpus that its workers share.
+
+    Args:
+        what: is run, for messages.
+
+    Raises:
+        UsageError: Beam does not accept the options.
+        LongreelError: the pipeline failed; the message is its last line.
+    """
     ended = threading.Event()
     roll = Corpus(folder).work / "workers"
     shutil.rmtree(roll, ignore_errors=True)
@@ -67,11 +89,11 @@ def run_pipeline(
     with _environment(PYTHONPATH=import_path()), quiet(), _raising(roll) if awaited else contextlib.nullcontext():
         watcher.start()
         try:
-            _run(places, folder, recipe, options, roll)
+            _run(build, options, roll)
         except LongreelError:
             raise
         except Exception as error:
-            raise LongreelError(f"curation failed: {_said(error)}; what is finished is kept, run it again") from error
+            raise LongreelError(f"{what} failed: {_said(error)}; what is finished is kept, run it again") from error
         finally:
             ended.set()
             watcher.join()
@@ -99,18 +121,16 @@ def _said(error: BaseException) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-def _run(places: Sequence[int], folder: Path, recipe: Recipe, arguments: Sequence[str], roll: Path) -> None:
+def _run(build: Callable[[Any], object], arguments: Sequence[str], roll: Path) -> None:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
-
-    from pipelines.graph import Curation
 
     try:
         options = PipelineOptions(list(arguments))
         pipeline = beam.Pipeline(runner=local_runner(options, arguments, roll), options=options)
     except (SystemExit, ValueError, ImportError, AttributeError) as error:
         raise UsageError(f"Beam does not accept the options {' '.join(arguments)}: {error}") from error
-    _ = pipeline | "items" >> beam.Create(list(places)) | "curate" >> Curation(folder, recipe)
+    build(pipeline)
     pipeline.run().wait_until_finish()
 
 

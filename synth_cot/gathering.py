@@ -13,6 +13,7 @@ from typing import Any
 from manifests.fingerprint import unit_hash
 from manifests.recipe import SynthSpec
 from manifests.shards import MediaItem
+from synth_cot.costs import by_teacher, price
 from synth_cot.work import Outcome, drop
 
 
@@ -26,6 +27,8 @@ class Gathered:
     sources: list[dict[str, Any]] = field(default_factory=list)
     annotations: list[dict[str, Any]] = field(default_factory=list)
     media: dict[str, tuple[str, MediaItem]] = field(default_factory=dict)
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    costs: list[dict[str, Any]] = field(default_factory=list)
     asked: int = 0
 
     def counts(self) -> dict[str, Any]:
@@ -43,6 +46,10 @@ class Gathered:
             "tokens": sum(row["total_tokens"] for row in self.samples),
             "text_share": round(texts / len(self.samples), 4) if self.samples else 0.0,
             "media": len(self.media),
+            "requests": len(self.requests),
+            "unanswered": sum(row["outcome"] == "failed" and row["reason"] != "over_budget" for row in self.requests),
+            "cost_usd": round(sum(row["usd"] for row in self.costs), 6),
+            "teachers": by_teacher(self.costs),
         }
 
 
@@ -67,6 +74,9 @@ def gather(outcomes: Iterable[Outcome], spec: SynthSpec) -> Gathered:
     tokens: Counter[str] = Counter()
     for row in total.samples:
         tokens.update(dict.fromkeys(row["source_ids"], row["total_tokens"]))
+    total.costs = price(total.costs, Counter((row["task"], row["reasoning"]["teacher"]) for row in total.samples))
+    for row in total.requests:
+        row["sample_id"] = row["sample_id"] if row["sample_id"] in kept else None
     for row in total.sources:
         row["samples"], row["tokens"] = drawn_on[row["source_id"]], tokens[row["source_id"]]
         row["status"] = "used" if row["samples"] else "filtered"
@@ -88,6 +98,8 @@ def _add(total: Gathered, outcome: Outcome, owners: dict[str, str]) -> None:
             owners[sample_id] = outcome.source
             total.samples.append(row)
     total.lineage += [row for row in outcome.lineage if row["sample_id"] not in copies]
+    total.requests += outcome.requests
+    total.costs += outcome.costs
     total.sources += outcome.sources
     total.annotations += outcome.annotations
     for item in outcome.media:

@@ -12,7 +12,7 @@ from manifests.shards import MediaItem, write_shard
 from synth_cot.gathering import Gathered
 
 STEP = "synthesize"
-TABLES = ("samples", "sources", "lineage", "dropped", "annotations", "media")
+TABLES = ("samples", "sources", "lineage", "dropped", "annotations", "media", "requests", "costs")
 
 
 def owned_folders(corpus: Corpus) -> list[Path]:
@@ -42,6 +42,8 @@ def write(corpus: Corpus, recipe: Recipe, total: Gathered) -> list[Path]:
         "dropped": ("source_id", "task", "reason", "detail", "source"),
         "sources": ("source_id",),
         "annotations": ("source_id",),
+        "requests": ("source_id", "task", "purpose", "request_id", "sample"),
+        "costs": ("task", "teacher"),
     }
     for table, key in keys.items():
         found = sorted(getattr(total, table), key=lambda row, key=key: tuple(row[name] for name in key))  # type: ignore[misc]

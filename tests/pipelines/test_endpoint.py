@@ -13,12 +13,13 @@ import pytest
 from caption_server import CaptionServer, caption_server, said_about
 from PIL import Image
 
+from manifests.chat import AskAgainError
 from manifests.errors import UsageError
 from manifests.fingerprint import canonical_json
 from manifests.recipe import CaptionSpec, Recipe
 from manifests.shards import MediaItem
 from pipelines.endpoint import Endpoint, api_key, chat, make_provider
-from pipelines.model_work import AskAgainError, Request
+from pipelines.model_work import Request
 from pipelines.pictures import PictureStore, encode_jpeg, encode_png
 
 LIMITS = {"max_tokens": 64, "pixels_max": 1_000_000}

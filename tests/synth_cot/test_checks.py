@@ -9,6 +9,7 @@ from collections.abc import Callable
 import curated
 import pytest
 
+from synth_cot.answering import Answering
 from synth_cot.checks.claims import examine, value
 from synth_cot.checks.process import check_process
 from synth_cot.checks.response import check_response
@@ -110,7 +111,7 @@ def test_no_wrong_or_malformed_answer_is_kept(change: Callable[[str], str], reas
 
 def test_a_liar_leaves_no_sample_and_every_question_a_reason() -> None:
     for known in everything():
-        outcome = Worker(RECIPE, Liar(wrong_answer), STORED, "test").work(known)
+        outcome = Worker(RECIPE, Answering(RECIPE.synth, lambda _: None, Liar(wrong_answer)), STORED, "test").work(known)
         assert outcome.samples == outcome.lineage == []
         assert outcome.asked == len(outcome.dropped) > 0
         assert all(row["reason"] and row["detail"] and row["stage"] == "verify" for row in outcome.dropped)
