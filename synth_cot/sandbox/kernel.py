@@ -7,6 +7,7 @@ out by trying (`synth_cot.sandbox.containment`).
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import resource
 import struct
@@ -158,15 +159,16 @@ def drop_rights(become_nobody: bool) -> None:
 
 def set_limits(seconds: float, megabytes: int, file_megabytes: int, threads: int) -> None:
     """Hard limits that nothing in the process can raise."""
-    whole = int(seconds) + 1
+    whole = math.ceil(seconds)
     for kind, value in (
-        (resource.RLIMIT_AS, megabytes << 20), (resource.RLIMIT_CPU, whole), (resource.RLIMIT_FSIZE, file_megabytes << 20),
+        (resource.RLIMIT_AS, megabytes << 20), (resource.RLIMIT_FSIZE, file_megabytes << 20),
         (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 64), (resource.RLIMIT_NPROC, threads),
         (resource.RLIMIT_MEMLOCK, 0), (resource.RLIMIT_MSGQUEUE, 0),
     ):  # fmt: skip
         _, most = resource.getrlimit(kind)
         bounded = value if most == resource.RLIM_INFINITY else min(value, most)
         resource.setrlimit(kind, (bounded, bounded))
+    resource.setrlimit(resource.RLIMIT_CPU, (whole, whole + 1))  # SIGXCPU says what it was, SIGKILL makes sure
 
 
 def filter_calls() -> None:

@@ -14,16 +14,23 @@ class Limits:
     """What one test may use.
 
     Attributes:
-        seconds: of wall-clock time, and of processor time.
+        seconds: of processor time, rounded up to whole ones; what decides, since it depends little on what else runs.
+        wall_seconds: of time passing; three times as many where it is 0.
         memory_mb: of address space, MiB.
         output_kb: of output or of a result, KiB.
         threads: at once.
     """
 
     seconds: float = 5.0
+    wall_seconds: float = 0.0
     memory_mb: int = 512
     output_kb: int = 256
     threads: int = 16
+
+    @property
+    def wall(self) -> float:
+        """Seconds after which a test is ended whatever it did."""
+        return self.wall_seconds or 3 * self.seconds
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def run(
         SandboxUnavailableError: the sandbox did not start.
     """
     job = {
-        "program": program, "entry": entry, "limits": asdict(limits), "paths": readable_paths(),
+        "program": program, "entry": entry, "limits": asdict(limits), "wall": limits.wall, "paths": readable_paths(),
         "without": list(without), "watch": watch,
     }  # fmt: skip
     outcomes: list[Outcome] = []
@@ -73,7 +73,7 @@ def run(
         for test in tests:
             kind = b"s" if "stdout" in test else b"t"
             try:
-                found = _answer(to, back, kind, test, limits.seconds + _GRACE_S)
+                found = _answer(to, back, kind, test, limits.wall + _GRACE_S)
             except SandboxUnavailableError as error:
                 outcomes += [Outcome(False, str(error))] * (len(tests) - len(outcomes))
                 break
