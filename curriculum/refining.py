@@ -21,6 +21,7 @@ SAMPLES_MAX = 20_000
 TAKEN = 10
 TURNS = 3_000
 PATIENCE = 300
+HANDLED_MAX = 100_000
 
 Integers = NDArray[np.int64]
 
@@ -55,15 +56,17 @@ def refine(
     for sample, number in enumerate(numbers.tolist()):
         sequences[number].append(sample)
     fills = [sum(sizes[sample] for sample in held) for held in sequences]
-    idle = 0
+    idle = handled = 0
     for turn in range(TURNS):
-        if len(sequences) <= bound or idle >= PATIENCE:
+        if len(sequences) <= bound or idle >= PATIENCE or handled >= HANDLED_MAX:
             break
         idle += 1
         taken = _taken(fills, capacity, turn)
         if len(taken) < 2:
             break
-        new = _packed([sample for number in taken for sample in sequences[number]], sizes, capacity)
+        samples = [sample for number in taken for sample in sequences[number]]
+        handled += len(samples)
+        new = _packed(samples, sizes, capacity)
         if not _allowed(new, visual, visual_capacity, names):
             continue
         filled = [sum(sizes[sample] for sample in held) for held in new]
