@@ -3,8 +3,9 @@
 Decided here: a local search in the manner of minimum bin slack (Fleszar and Hindi, Computers & Operations Research 29, 2002).
 The emptiest sequence and a few others with room are taken apart and packed anew, each new sequence around its longest sample
 with those others that fill it best: an exact subset sum over bits. What comes out replaces the old when it has fewer
-sequences, or as many and a fuller distribution (a larger sum of squared fills). It ends at the lower bound, or when nothing
-has helped for a while. Which sequences are taken is a hash of the turn, so equal input gives equal output.
+sequences, or as many and a fuller distribution (a larger sum of squared fills). It ends at the lower bound, when nothing has
+helped for a while, or when `HANDLED_MAX` samples have been moved: sequences of hundreds of samples make dear turns. Which
+sequences are taken is a hash of the turn, so equal input gives equal output.
 
 On the demo's 3,306 lengths at a context of 1,024: best fit 952 sequences, bound 942, this 942 in a quarter of a second
 (`benchmarks/packing.py`). Above `SAMPLES_MAX` samples best fit is at the bound anyway and this would be slow.

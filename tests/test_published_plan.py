@@ -1,4 +1,4 @@
-"""The published recipe, 256K contexts and all, plans real files without training, and every packed sequence renders to its cost."""
+"""The published recipe, 256K contexts and all, plans real files untrained, and every packed sequence renders to its cost."""
 
 from __future__ import annotations
 
