@@ -15,11 +15,13 @@ from synth_cot.sandbox.runner import run
 __all__ = ["Limits", "Outcome", "Report", "SandboxUnavailableError", "run_tests"]
 
 
-def run_tests(program: str, tests: Sequence[dict[str, Any]], *, entry: str = "", limits: Limits | None = None) -> Report:
+def run_tests(
+    program: str, tests: Sequence[dict[str, Any]], *, entry: str = "", limits: Limits | None = None, support: str = ""
+) -> Report:
     """Runs a program's hidden tests, in the forms of `synth_cot.verifiers.program`.
 
     Raises:
         SandboxUnavailableError: this machine cannot contain a program.
     """
     require_containment()
-    return run(program, tests, entry=entry, limits=limits or Limits())
+    return run(program, tests, entry=entry, limits=limits or Limits(), support=support)

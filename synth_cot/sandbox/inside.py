@@ -11,6 +11,7 @@ Only light modules are imported here, and none of the package's own beside these
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 WORK = "/sandbox"
 _MESSAGE_MOST = 64 << 20
 _ROOT_MB = 16
+_NAME_MOST = 4_000
 _GRACE_S = 0.5
 # What the program may not try, as Python's audit events name it; the kernel refuses it whether or not it is seen here.
 _REFUSED = frozenset((
@@ -251,7 +253,12 @@ def run_program(supervisor: Supervisor, asked: int, answered: int, input_end: in
             given = [values.unpack(one, lambda number, *_: kept[number]) for one in operands]
             keywords = {key: values.unpack(one, lambda number, *_: kept[number]) for key, one in named.items()}
             result = tester.OPERATIONS[operation](*given, **keywords)
-            reply = {"value": values.pack(result, keep), "after": [values.pack(one, keep) for one in given]}
+            # What came as a value and may have been changed in place goes back as it is now.
+            after = [
+                one if isinstance(one, dict) and "handle" in one else values.pack(value, keep)
+                for one, value in zip(operands, given, strict=True)
+            ]
+            reply = {"value": values.pack(result, keep), "after": after}
         except BaseException as error:
             reply = failed(error)
         try:
@@ -296,7 +303,10 @@ def _names(module: Any, keep: Any) -> dict[str, Any]:
             continue
         try:
             found[name] = values.pack(value, keep)
+            plain = len(json.dumps(found[name])) <= _NAME_MOST
         except (ValueError, RecursionError):
+            plain = False
+        if not plain:  # a large table stays where it is
             found[name] = {"handle": [keep(value), type(value).__name__[:80], callable(value)]}
     return found
 

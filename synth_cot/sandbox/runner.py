@@ -48,12 +48,14 @@ def run(
     *,
     entry: str,
     limits: Limits,
+    support: str = "",
     without: Sequence[str] = (),
     watch: bool = True,
 ) -> Report:
     """Runs a program's tests in the sandbox; `synth_cot.sandbox.run_tests` first makes sure that it contains.
 
     Args:
+        support: code that the problem itself gives; tests see its names rather than the program's.
         without: of ``namespaces``, ``Landlock``, ``seccomp``, the layers to do without, so that a test can see them missed.
         watch: whether trying what is refused fails a test.
 
@@ -61,7 +63,8 @@ def run(
         SandboxUnavailableError: the sandbox did not start.
     """
     job = {
-        "program": program, "entry": entry, "limits": asdict(limits), "wall": limits.wall, "paths": readable_paths(),
+        "program": program, "entry": entry, "support": support, "limits": asdict(limits), "wall": limits.wall,
+        "paths": readable_paths(),
         "without": list(without), "watch": watch,
     }  # fmt: skip
     outcomes: list[Outcome] = []

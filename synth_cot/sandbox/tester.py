@@ -1,7 +1,11 @@
 """The tester's process: it knows the test and asks the program, which is another process, for values.
 
 What the program cannot pass as a plain value (a function, an object) appears here as a `Remote`, which passes calls,
-attributes, items and iteration on. Equality is never asked of the other side.
+attributes, items and iteration on. Whether two things are equal, which is less, or what a container holds is never asked of
+the other side.
+
+A test may use the names that the program defines, but none that would change what the test means: no name of a built-in or of a
+standard module, and of a name that the problem's prompt defines, the prompt's.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import operator
 import os
 import select
 import sys
+from contextlib import suppress
 
 from synth_cot.sandbox import values
 
@@ -25,7 +30,7 @@ _REASON_MOST = 300  # an outcome fits a pipe's atomic write
 OPERATIONS: dict[str, Any] = {
     "call": lambda function, *arguments, **named: function(*arguments, **named),
     "getattr": getattr, "setattr": setattr, "len": len, "getitem": operator.getitem, "setitem": operator.setitem,
-    "contains": operator.contains, "iter": iter, "next": next, "str": str, "repr": repr, "bool": bool, "lt": operator.lt,
+    "iter": iter, "next": next, "str": str, "repr": repr,
 }  # fmt: skip
 
 
@@ -75,13 +80,14 @@ class Channel:
         """The names that the program defines, once it has run."""
         found = {}
         for name, packed in dict(self.hear().get("names", {})).items():
-            if isinstance(packed, dict) and "module" in packed:
-                try:
-                    found[name] = __import__(str(packed["module"]), fromlist=["_"])
-                except ImportError:
-                    continue
-            else:
+            module = str(packed["module"]) if isinstance(packed, dict) and "module" in packed else ""
+            if hasattr(builtins, name) or (name in sys.stdlib_module_names and module != name):
+                continue
+            if not module:
                 found[name] = self._unpack(packed)
+            elif module.partition(".")[0] in sys.stdlib_module_names:
+                with suppress(ImportError):
+                    found[name] = __import__(module, fromlist=["_"])
         return found
 
     def ask(self, operation: str, *operands: Any, **named: Any) -> Any:
@@ -143,26 +149,17 @@ class Remote:
     def __setitem__(self, key: Any, value: Any) -> None:
         self._ask("setitem", key, value)
 
-    def __contains__(self, value: Any) -> bool:
-        return self._ask("contains", value)
-
     def __iter__(self) -> Any:
         return self._ask("iter")
 
     def __next__(self) -> Any:
         return self._ask("next")
 
-    def __lt__(self, other: Any) -> bool:
-        return self._ask("lt", other)
-
     def __str__(self) -> str:
         return self._ask("str")
 
     def __repr__(self) -> str:
         return self._ask("repr")
-
-    def __bool__(self) -> bool:
-        return self._ask("bool")
 
 
 def judge(supervisor: Supervisor, asks: int, answers: int, feed: int, output: int, reports: int, *, stdin: bool) -> None:
@@ -174,6 +171,8 @@ def judge(supervisor: Supervisor, asks: int, answers: int, feed: int, output: in
         values.send(1, {"passed": False, "reason": f"not run: {error}"[:_REASON_MOST]}, 4000)
         os.write(reports, b"R")
         os._exit(0)
+    if not stdin:
+        os.close(feed)  # a function that reads its input finds the end of it
     os.write(reports, b"A")
     limits = supervisor.job["limits"]
     channel = Channel(asks, answers, limits["output_kb"] << 10)
@@ -181,7 +180,7 @@ def judge(supervisor: Supervisor, asks: int, answers: int, feed: int, output: in
         if stdin:
             reason = _output(test, channel, feed, output)
         elif "code" in test:
-            reason = _code(test, channel, supervisor.job["entry"])
+            reason = _code(test, channel, supervisor.job["entry"], supervisor.job["support"])
         else:
             reason = _call(test, channel, supervisor.job["entry"])
     except ProgramDiedError:
@@ -243,7 +242,7 @@ def same(returned: Any, wanted: Any, tolerance: float) -> bool:
     return type(returned) is type(wanted) and bool(returned == wanted)
 
 
-def _code(test: dict[str, Any], channel: Channel, entry: str) -> str:
+def _code(test: dict[str, Any], channel: Channel, entry: str, support: str) -> str:
     source = str(test["code"])
     try:
         names = channel.start()
@@ -253,7 +252,10 @@ def _code(test: dict[str, Any], channel: Channel, entry: str) -> str:
         return f"raised {channel.raised}"
     if entry and entry not in names:
         return f"there is no {entry}"
-    namespace = {**names, "__name__": "test", **({"candidate": names[entry]} if entry else {})}
+    trusted: dict[str, Any] = {}
+    with suppress(Exception):
+        exec(compile(support, "prompt.py", "exec"), trusted)
+    namespace = {**names, **trusted, "__name__": "test", **({entry: names[entry], "candidate": names[entry]} if entry else {})}
     channel.raised = ""
     try:
         exec(compile(source, "test.py", "exec"), namespace)

@@ -6,7 +6,8 @@ The truth is JSON or its value: ``{"entry": name, "prompt": code, "tests": [test
 - ``{"stdin": text, "stdout": text}``: the program is run; lines compare without trailing white space;
 - ``{"code": source}``: Python that raises unless all is well; ``candidate`` and the names that the program defines are there.
 
-``prompt`` goes before a completion that does not define ``entry`` itself. The score is the share of tests passed.
+``prompt`` goes before a completion that does not define ``entry`` itself; what else it defines, tests take from it and not from
+the program. The score is the share of tests passed.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ class CodeVerifier:
             return Verdict(0.0, "malformed response")
         if len(answer) > _LONGEST:
             return Verdict(0.0, f"{len(answer)} characters are more than {_LONGEST}")
-        report = run_tests(program_of(answer, prompt, entry), tests, entry=entry, limits=Limits(**wanted.get("limits", {})))
+        limits = Limits(**wanted.get("limits", {}))
+        report = run_tests(program_of(answer, prompt, entry), tests, entry=entry, limits=limits, support=prompt)
         failed = next((f"; test {n}: {one.reason}" for n, one in enumerate(report.outcomes, 1) if not one.passed), "")
         return Verdict(report.passed / len(tests), f"{report.passed} of {len(tests)} tests passed{failed}")
 

@@ -116,10 +116,43 @@ def test_a_program_finds_neither_its_tests_nor_a_way_to_say_that_it_passed() -> 
     assert [outcome.passed for outcome in report.outcomes] == [False, False]
 
 
+def test_a_program_cannot_change_what_its_test_means() -> None:
+    program = """
+def abs(x): return 0
+def len(x): return 3
+class math:
+    fabs = staticmethod(lambda x: 0)
+def helper(x): return 0
+class Odd:
+    def __lt__(self, other): return True
+    def __contains__(self, other): return True
+    def __eq__(self, other): return True
+    def __iter__(self): return iter(())
+    def __sub__(self, other): return 0
+def f(x):
+    return Odd() if x else 100
+"""
+    prompt = "import math\n\ndef helper(x):\n    return x * x - 4\n\ndef f(x):\n    'A root.'\n"
+    tests = [
+        {"code": "assert abs(candidate(0) - 2) < 1e-6"},
+        {"code": "assert len([1]) == 3"},
+        {"code": "assert math.fabs(candidate(0) - 2) < 1e-6"},
+        {"code": "assert helper(candidate(0)) == 0"},
+        {"code": "assert candidate(1) < 5"},
+        {"code": "assert 7 in candidate(1)"},
+        {"code": "assert candidate(1) == 5"},
+        {"code": "assert candidate(1) - 5 == 0"},
+        {"code": "assert helper(2) == 0 and math.fabs(-1) == 1 and candidate(0) == 100"},
+    ]
+    report = run_tests(program, tests, entry="f", support=prompt)
+    assert [outcome.passed for outcome in report.outcomes] == [False] * 8 + [True]
+
+
 def test_a_test_in_code_sees_the_names_objects_and_errors_of_the_program() -> None:
     program = """
 import math
 LIMIT = (1, 2)
+TABLE = list(range(100_000))
 
 class Stack:
     def __init__(self):
@@ -145,6 +178,7 @@ stack = Stack().push(1).push("two")
 assert len(stack) == 2 and stack.items == [1, "two"]
 assert LIMIT == (1, 2) and isinstance(LIMIT, tuple) and math.floor(2.5) == 2
 assert list(rising()) == [0, 1, 2]
+assert TABLE[777] == 777 and len(TABLE) == 100_000
 try:
     fill([])
 except KeyError:
