@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 POINTS_MAX = 600
 MEAN_OF = 20
-"""Steps of the running mean that is drawn over a curve of at least three times as many."""
+"""Steps of the running mean that is drawn over a curve, or a quarter of the curve where that is less."""
 
 
 def bar(parts: Sequence[tuple[str, float]], whole: float, label: str = "", *, tall: bool = False) -> Markup:
@@ -146,9 +146,10 @@ def curve(points: Sequence[tuple[int, str, float]], label: str) -> Markup:
     for begin, end in _runs([(stage, phase) for stage, phase, _ in points]):
         run = max(1, -(-count // POINTS_MAX))
         groups = [values[at : min(at + run, end)] for at in range(begin, end, run)]
-        if end - begin >= 3 * MEAN_OF:
+        window = min(MEAN_OF, (end - begin) // 4)
+        if window >= 3:
             places = range(begin, end, max(1, count // 200))
-            means = [values[max(begin, at - MEAN_OF + 1) : at + 1] for at in places]
+            means = [values[max(begin, at - window + 1) : at + 1] for at in places]
             smooth = " ".join(f"{x(at):.1f},{y(sum(mean) / len(mean)):.1f}" for at, mean in zip(places, means, strict=True))
             parts.append(f'<polyline points="{smooth}"></polyline>')
         line = " ".join(
@@ -159,7 +160,7 @@ def curve(points: Sequence[tuple[int, str, float]], label: str) -> Markup:
             cx, cy = line.split(",")
             parts.append(f'<circle cx="{cx}" cy="{cy}" r="2"></circle>')
         else:
-            raw = ' class="raw"' if end - begin >= 3 * MEAN_OF else ""
+            raw = ' class="raw"' if window >= 3 else ""
             parts.append(f'<polyline{raw} points="{line}"></polyline>')
     parts.append(f'<text x="{left}" y="{base + 20}">step 1</text>')
     parts.append(f'<text x="{right}" y="{base + 20}" text-anchor="end">step {count:,}</text>')

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from manifests.printable import printable
+
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f"
     "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\ufffe\uffff\U000e0000-\U000e0fff]"
@@ -23,7 +25,7 @@ def plain(text: str) -> str:
 
 def one_line(text: str, most: int = 0) -> str:
     """As `plain`, tabs and line ends as escapes too, for a terminal; cut to ``most`` characters when that is above 0."""
-    line = plain(text).replace("\n", "\\n").replace("\t", "\\t")
+    line = printable(plain(text))
     return line if not most or len(line) <= most else line[: most - 1] + "…"
 
 

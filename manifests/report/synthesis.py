@@ -20,7 +20,9 @@ class Synthesis:
         tasks_more: rows beyond `TASKS_SHOWN`.
         reasons: reason, questions refused.
         accepted, refused: in all.
-        cost: USD in all.
+        cost: USD in all: of all requests where the ledger of teachers is kept, else of the accepted samples.
+        teachers: task, teacher, questions, accepted, requests, tokens, seconds, USD, USD for one accepted, mean share of right
+            responses: what asking models cost, refused answers included; the dearest first.
     """
 
     tasks: list[Row]
@@ -29,6 +31,7 @@ class Synthesis:
     accepted: int
     refused: int
     cost: float
+    teachers: list[Row]
 
 
 def read_synthesis(catalog: Catalog) -> Synthesis | None:
@@ -51,7 +54,8 @@ def read_synthesis(catalog: Catalog) -> Synthesis | None:
     reasons = rows(
         "SELECT reason, count(*) FROM dropped WHERE stage = 'verify' GROUP BY ALL ORDER BY count(*) DESC, reason LIMIT 40"
     )
-    if not tasks:
+    teachers = _teachers(catalog)
+    if not tasks and not teachers:
         return None
     return Synthesis(
         tasks=tasks[:TASKS_SHOWN],
@@ -59,5 +63,15 @@ def read_synthesis(catalog: Catalog) -> Synthesis | None:
         reasons=reasons,
         accepted=sum(int(row[3]) for row in tasks),
         refused=rows("SELECT count(*) FROM dropped WHERE stage = 'verify'")[0][0],
-        cost=float(sum(row[5] for row in tasks)),
+        cost=max(float(sum(row[5] for row in tasks)), float(sum(row[7] for row in teachers))),
+        teachers=teachers[:TASKS_SHOWN],
     )
+
+
+def _teachers(catalog: Catalog) -> list[Row]:
+    """What asking models cost; teachers that are programs cost nothing and are left out."""
+    return catalog.connection.execute("""
+        SELECT task, teacher, questions, accepted, requests, prompt_tokens + completion_tokens, seconds, usd, usd_per_accepted,
+               pass_rate
+        FROM costs WHERE requests > 0 ORDER BY usd DESC, task, teacher
+    """).fetchall()

@@ -29,6 +29,7 @@ from manifests.report.marks import Evidence, answer_marks, evidence_marks, read_
 from manifests.report.plain import plain
 from manifests.report.planned import read_stages
 from manifests.report.previews import chosen_samples
+from manifests.report.synthesis import read_synthesis
 
 
 def report(corpus: Corpus, out: Path, run: Path | None = None) -> tuple[str, Page]:
@@ -362,6 +363,23 @@ def test_boxes_lie_over_the_picture_they_are_of(corpus: Corpus, tmp_path: Path) 
     for kind in ("answer", "evidence"):
         assert [drawn[kind][side] for side in ("x", "y", "width", "height")] == ["250", "500", "500", "500"]
     assert "2 boxes drawn" in page
+
+
+def test_what_teachers_cost_is_told(corpus: Corpus) -> None:
+    catalog = Catalog(corpus.folder)
+    assert read_synthesis(catalog) is None
+    catalog.connection.execute("""
+        CREATE OR REPLACE VIEW costs AS SELECT * FROM (VALUES
+            ('reason.a', 'cheap', 10, 5, 12, 600, 400, 2.5, 0.02, 0.004, 0.5),
+            ('reason.b', 'dear', 10, 0, 10, 9, 1, 1.0, 3.0, NULL, NULL)
+        ) t(task, teacher, questions, accepted, requests, prompt_tokens, completion_tokens, seconds, usd, usd_per_accepted,
+            pass_rate)
+    """)
+    found = read_synthesis(catalog)
+    assert found is not None
+    assert [row[:2] for row in found.teachers] == [("reason.b", "dear"), ("reason.a", "cheap")]
+    assert found.teachers[1][5] == 1000
+    assert found.cost == pytest.approx(3.02)
 
 
 def test_what_changed_since_is_told(corpus: Corpus, tmp_path: Path) -> None:
