@@ -11,6 +11,7 @@ import math
 import os
 import resource
 import struct
+from contextlib import suppress
 
 from synth_cot.sandbox.syscalls import NUMBERS, filter_program
 
@@ -57,9 +58,14 @@ def enter_namespaces() -> list[str]:
         return made
     if libc.unshare(wanted | NEW_USER) != 0:
         return []
-    for name, line in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
-        with open(f"/proc/self/{name}", "w") as file:
-            file.write(line)
+    try:
+        for name, line in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(line)
+    except (
+        OSError
+    ):  # a root without the right to map root: a namespace in which it is nobody, good for all but a root of its own
+        return ["unmapped user namespace", *made]
     return ["user namespace", *made]
 
 
@@ -148,10 +154,11 @@ def no_new_privileges() -> None:
 def drop_rights(become_nobody: bool) -> None:
     """Gives up root, where it is held and ``become_nobody``, and every capability."""
     if become_nobody and os.geteuid() == 0:
-        os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
-        libc.unshare(NEW_USER)  # a count of processes of its own; without it the limit counts all sandboxes of nobody
+        with suppress(OSError):  # in a user namespace there may be nobody to become; capabilities go all the same
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            libc.unshare(NEW_USER)  # a count of processes of its own; without it the limit counts all sandboxes of nobody
     header = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0))
     _syscall("capset", header, ctypes.create_string_buffer(24))
     _checked(libc.prctl(_SET_DUMPABLE, 0, 0, 0, 0), "prctl")

@@ -242,6 +242,28 @@ def test_a_killed_owner_takes_the_sandbox_with_it() -> None:
     assert alive == []
 
 
+@pytest.mark.parametrize("user", [1000, 0])
+def test_it_contains_for_an_ordinary_user_and_for_a_root_without_rights(user: int) -> None:
+    code = f"""
+import ctypes, os
+me, group, libc = os.getuid(), os.getgid(), ctypes.CDLL(None)
+if libc.unshare(0x10000000) == 0:  # a user namespace, in which this process is that user and nobody else exists
+    for name, line in (("setgroups", "deny"), ("uid_map", f"{user} {{me}} 1"), ("gid_map", f"{user} {{group}} 1")):
+        with open(f"/proc/self/{{name}}", "w") as file:
+            file.write(line)
+    assert os.getuid() == {user}
+from synth_cot.sandbox import run_tests
+from synth_cot.sandbox.containment import weaknesses
+assert weaknesses() == (), weaknesses()
+assert weaknesses(("Landlock",)) == (), weaknesses(("Landlock",))
+program = "def f(x):\\n    open('notes', 'w').close()\\n    return x + 1"
+print(run_tests(program, [{{"args": [1], "returns": 2}}], entry="f").passed)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "1", done.stderr
+
+
 @pytest.mark.parametrize("without", [(), ("Landlock",), ("namespaces",)])
 def test_a_layer_less_still_contains_where_the_rest_does(without: tuple[str, ...]) -> None:
     layers = run("f = int", [], entry="f", limits=LIMITS, without=without).layers
