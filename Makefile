@@ -46,7 +46,7 @@ lock: ## write requirements.lock anew from the newest packages
 	@rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock
 	@$(VENV)/lock/bin/python -m pip install --quiet setuptools wheel ".[dev]"
 	@{ echo '# Every package of the environment, locked. `make setup` installs exactly these; `make lock` writes this file anew.'; \
-	   $(VENV)/lock/bin/python -m pip freeze --all --exclude longreel --exclude pip | sed -E 's/^((nvidia|cuda|triton)[^ ]*)$$/\1 ; sys_platform == "linux"/'; } > requirements.lock
+	   $(VENV)/lock/bin/python -m pip freeze --all --exclude longreel --exclude pip | sed -E 's/^((nvidia|cuda|triton|duckdb-cli)[^ ]*)$$/\1 ; sys_platform == "linux"/'; } > requirements.lock
 	@rm -rf $(VENV)/lock
 
 clean: ## remove what the demo made

@@ -45,7 +45,7 @@ app = typer.Typer(
     epilog=EXIT_CODES + " A failure prints one line; add --debug for the traceback.",
     help="From raw video, documents and GUI recordings to a trained long-context multimodal model.\n\n"
     "The road: **curate** raw files into a corpus, **synthesize** verified reasoning, **plan** four packed stages, **train** "
-    "them; **run** does all of it. **query**, **check**, **report** and **diff** look at what came out.",
+    "them; **run** does all of it. **query**, **sql**, **check**, **report** and **diff** look at what came out.",
 )
 out = Console()
 err = Console(stderr=True)
@@ -657,6 +657,30 @@ def publish(
         done = run_publication(corpus, targets[0], options, lambda sent, total: terminal("send files", sent, total))
     line = f"{done.sent:,} files sent ({done.sent_bytes:,} bytes), {done.kept:,} were there, {done.removed:,} taken away"
     emit(dataclasses.asdict(done), as_json, lambda: print(line))
+
+
+@app.command(epilog=EXIT_CODES)
+def sql(
+    corpus: CorpusArgument,
+    plain: Annotated[bool, typer.Option("--plain", help="The built-in prompt, even if DuckDB's client is installed.")] = False,
+) -> None:
+    """Open an SQL shell over a corpus that can only read.
+
+    With DuckDB's client installed (`pip install duckdb-cli`, or any `duckdb` on the PATH) it is that client, with the tables as
+    views; otherwise, and for an address, a plain prompt: statements end with `;`, Ctrl-D leaves.
+    """
+    from manifests import shell
+    from manifests.corpus import Corpus
+
+    opened = Corpus.open(corpus)
+    client = None if plain or not isinstance(opened.folder, Path) else shell.find_client()
+    if client is not None:
+        raise typer.Exit(shell.run_client(client, opened))
+    if not plain:
+        say("DuckDB's own shell opens here when its client is there (`pip install duckdb-cli`); this is a plain prompt")
+    from manifests.catalog import Catalog
+
+    shell.prompt(Catalog(corpus), out)
 
 
 @app.command(epilog=EXIT_CODES)

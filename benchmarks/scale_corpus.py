@@ -219,7 +219,7 @@ def sources_table(given: NDArray[np.int64], tokens: NDArray[np.int64]) -> pa.Tab
         "modality": chosen(["video", "document", "image", "gui", "text"], rows.astype(np.int64) % 5),
         "bytes": pa.array(rows.astype(np.int64) * 1_000 + 1), "sha256": pa.nulls(count, pa.string()),
         "attached": pa.ListArray.from_arrays(pa.array(np.zeros(count + 1, dtype=np.int32)), pa.array([], type=pa.string())),
-        "licence": chosen(LICENCES, rows.astype(np.int64) % len(LICENCES)), "origin": pa.nulls(count, pa.string()),
+        "licence": chosen(LICENCES, rows.astype(np.int64) % len(LICENCES)), "came_from": pa.nulls(count, pa.string()),
         "status": pa.repeat("used", count), "samples": pa.array(given), "tokens": pa.array(tokens),
         "duplicate_cluster": ids,
         "split": chosen(["train", "heldout"], mixed(rows, 7) % np.uint64(10) == 0),

@@ -66,6 +66,8 @@ Change = NewTable | Added | Renamed | Removed
 
 CHANGES: Sequence[Change] = (
     Added(version=2, table="sources", column="tokens"),
+    # A reader that knows Hive partitions took `origin=curate` of the path for this column.
+    Renamed(version=2, table="sources", old="origin", new="came_from"),
     Added(version=2, table="sequences", column="flops"),
     Added(version=2, table="stages", column="kept_sequences"),
     Added(version=2, table="stages", column="bound"),

@@ -78,7 +78,7 @@ SOURCES = _schema(
     _column("sha256", pa.string(), "SHA-256 of the source's own bytes", null=True),
     _column("attached", pa.list_(pa.string()), "paths of sidecar files that belong to it"),
     _column("licence", pa.string(), "SPDX identifier, or 'unknown'"),
-    _column("origin", pa.string(), "where the file came from, as the inputs' SOURCES.json says", null=True),
+    _column("came_from", pa.string(), "where the file came from, as the inputs' SOURCES.json says", null=True),
     _column("status", pa.string(), "used, filtered or quarantined: each input has exactly one"),
     _column("samples", pa.int64(), "samples kept that the same step made of it"),
     _column("tokens", pa.int64(), "total_tokens of these samples", null=True),
@@ -304,6 +304,8 @@ ABOUT: dict[str, str] = {
     "lineage": "One part of a sample, or one frame of it, a row: which tokens it is, and where it came from. By sample_id.",
     "sources": "One input a row, whatever became of it.",
     "annotations": "What is known for certain about a source, a row for each kind.",
+    "requests": "One request to a teacher that is a model a row, and what became of its answer.",
+    "costs": "What the questions of one task cost with one teacher a row.",
     "runs": "The log: one run of a step a row. The only table with wall-clock times.",
 }
 """What a row of each table is."""

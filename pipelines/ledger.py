@@ -230,7 +230,18 @@ class Ledger:
             values,
         )
         for item, key, drops, *row in found:
-            names = ("source_id", "source", "modality", "bytes", "sha256", "attached", "licence", "origin", "status", "samples")
+            names = (
+                "source_id",
+                "source",
+                "modality",
+                "bytes",
+                "sha256",
+                "attached",
+                "licence",
+                "came_from",
+                "status",
+                "samples",
+            )
             source_row = dict(zip((*names, "tokens", "duplicate_cluster", "split"), row, strict=True))
             source_row["attached"] = json.loads(source_row["attached"])
             yield Fate(

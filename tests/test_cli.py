@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ["curate", "synthesize", "plan", "query", "check", "report", "diff", "train", "run", "recipes"]
+COMMANDS = ["curate", "synthesize", "plan", "query", "sql", "check", "report", "diff", "train", "run", "recipes"]
 
 
 def longreel(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -83,7 +83,7 @@ def test_an_unknown_beam_option_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "c").exists()
 
 
-@pytest.mark.parametrize("command", [["query", "SELECT 1"], ["check"], ["plan"], ["synthesize"], ["report"]])
+@pytest.mark.parametrize("command", [["query", "SELECT 1"], ["sql"], ["check"], ["plan"], ["synthesize"], ["report"]])
 def test_no_corpus_is_one_line(tmp_path: Path, command: list[str]) -> None:
     result = longreel(command[0], tmp_path / "x", *command[1:])
     assert result.returncode == 2

@@ -98,10 +98,15 @@ FROM sources WHERE samples > 0 ORDER BY tokens DESC, samples DESC, source_id LIM
         name="cost",
         asks="what an accepted reasoning sample cost, by task and teacher",
         sql="""
-SELECT task, reasoning.teacher AS teacher, count(*) AS accepted, round(sum(reasoning.cost_usd), 6) AS cost_usd,
-       round(sum(reasoning.cost_usd) / count(*), 6) AS usd_per_sample,
-       round(sum(reasoning.cost_usd) / sum(total_tokens) * 1e6, 4) AS usd_per_million_tokens
-FROM samples WHERE reasoning IS NOT NULL GROUP BY ALL ORDER BY cost_usd DESC, task, teacher""",
+WITH kept AS (
+    SELECT task, reasoning.teacher AS teacher, count(*) AS accepted, sum(reasoning.cost_usd) AS usd
+    FROM samples WHERE reasoning IS NOT NULL GROUP BY ALL
+)
+SELECT task, teacher, coalesce(c.accepted, k.accepted) AS kept, questions, requests,
+       round(coalesce(c.usd, k.usd), 6) AS cost_usd, round(coalesce(c.usd, k.usd) / nullif(kept, 0), 6) AS usd_each,
+       round(tokens_per_accepted) AS tokens_each, round(seconds_per_accepted, 3) AS seconds_each,
+       round(pass_rate, 4) AS pass_rate
+FROM kept k FULL JOIN costs c USING (task, teacher) ORDER BY cost_usd DESC, task, teacher""",
     ),
     Question(
         name="runs",

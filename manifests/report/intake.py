@@ -88,7 +88,7 @@ def read_intake(catalog: Catalog) -> Intake:
         licences=licences,
         licences_more=max(0, (licences[0][4] if licences else 0) - len(licences)),
         generated=rows(
-            "SELECT coalesce(origin, modality) AS generator, count(*), sum(samples)::BIGINT FROM sources "
+            "SELECT coalesce(came_from, modality) AS generator, count(*), sum(samples)::BIGINT FROM sources "
             f"ANTI JOIN {given} AS given USING (source_id) GROUP BY ALL ORDER BY count(*) DESC, generator LIMIT 20"
         ),
         proofs=_proofs(catalog, given, inputs, sum(by_status.values())),

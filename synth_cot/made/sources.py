@@ -74,7 +74,7 @@ def source_row(drawn: Drawn) -> dict[str, Any]:
         "sha256": sha256_bytes(payload),
         "attached": [],
         "licence": source.licence,
-        "origin": f"longreel made/{VERSION}",
+        "came_from": f"longreel made/{VERSION}",
         "status": "filtered",
         "samples": 0,
         "tokens": 0,

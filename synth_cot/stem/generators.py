@@ -130,7 +130,7 @@ def source_row(known: Known) -> dict[str, Any]:
         "sha256": sha256_bytes(text),
         "attached": [],
         "licence": known.source.licence,
-        "origin": f"reasoning-gym {importlib.metadata.version('reasoning-gym')}",
+        "came_from": f"reasoning-gym {importlib.metadata.version('reasoning-gym')}",
         "status": "filtered",
         "samples": 0,
         "tokens": 0,

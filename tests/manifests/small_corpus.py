@@ -139,7 +139,7 @@ def source_row(name: str, status: str) -> dict[str, Any]:
         "sha256": None,
         "attached": [],
         "licence": "CC0-1.0",
-        "origin": None,
+        "came_from": None,
         "status": status,
         "samples": int(status == "used"),
         "duplicate_cluster": None,

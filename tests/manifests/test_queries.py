@@ -115,10 +115,8 @@ def test_buckets_mixture_fill_and_repeats_are_what_is_there(planned: Corpus) -> 
 
 def test_costs_drops_copies_and_the_log(planned: Corpus) -> None:
     (cost,) = asked(planned, "cost")
-    tokens = sum(row["total_tokens"] for row in table(planned, "samples") if row["reasoning"])
-    assert (cost["task"], cost["teacher"], cost["accepted"], cost["cost_usd"]) == ("image.count", "endpoint/x", 2, 0.006)
-    assert cost["usd_per_sample"] == 0.003
-    assert cost["usd_per_million_tokens"] == pytest.approx(0.006 / tokens * 1e6, abs=1e-4)
+    assert (cost["task"], cost["teacher"], cost["kept"], cost["cost_usd"]) == ("image.count", "endpoint/x", 2, 0.006)
+    assert (cost["usd_each"], cost["requests"]) == (0.003, None)
     first, second = asked(planned, "drops")
     assert (first["stage"], first["reason"], first["dropped"], first["whole_sources"]) == ("verify", "ambiguous", 2, 0)
     assert (first["example"], first["detail"]) == ("a.jpg", "the first")
@@ -130,6 +128,24 @@ def test_costs_drops_copies_and_the_log(planned: Corpus) -> None:
     assert (lost["stage"], lost["inputs"], lost["share_of_inputs"]) == ("decode", 1, round(1 / 7, 4))
     (run,) = asked(planned, "runs")
     assert (run["step"], run["seconds"], run["outcome"]) == ("plan", 1.3, "done")
+
+
+def test_costs_with_refused_answers_come_from_the_ledger_where_it_is(planned: Corpus) -> None:
+    ledger = {
+        "task": "image.count", "questions": 5, "requests": 9, "prompt_tokens": 100, "completion_tokens": 50, "seconds": 3.0,
+    }  # fmt: skip
+    rows = [
+        {**ledger, "teacher": "endpoint/x", "accepted": 2, "usd": 0.05, "tokens_per_accepted": 75.0, "pass_rate": 0.5},
+        {**ledger, "teacher": "endpoint/y", "accepted": 0, "usd": 0.01},
+    ]
+    record = planned.record("synthesize")
+    assert record is not None
+    written = [planned.folder / name for name in record.files] + planned.write_table("costs", rows, origin="synthesize")
+    planned.commit("synthesize", "f", {}, written, [])
+    first, second = asked(planned, "cost")
+    assert (first["teacher"], first["kept"], first["cost_usd"], first["usd_each"]) == ("endpoint/x", 2, 0.05, 0.025)
+    assert (first["questions"], first["requests"], first["tokens_each"], first["pass_rate"]) == (5, 9, 75, 0.5)
+    assert (second["teacher"], second["kept"], second["cost_usd"], second["usd_each"]) == ("endpoint/y", 0, 0.01, None)
 
 
 def test_balance_is_the_dearest_step_over_the_mean_of_whole_steps(planned: Corpus) -> None:

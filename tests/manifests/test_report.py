@@ -52,7 +52,7 @@ def hostile(planned: Corpus, tmp_path: Path) -> Corpus:
         return HOSTILE[index % len(HOSTILE)]
 
     def source(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        texts = ("source", "licence", "origin", "modality", "duplicate_cluster", "split")
+        texts = ("source", "licence", "came_from", "modality", "duplicate_cluster", "split")
         return [{**row, **{name: turned(index + at) for at, name in enumerate(texts)}} for index, row in enumerate(rows)]
 
     def sample(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
