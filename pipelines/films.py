@@ -2,10 +2,14 @@
 
 Looks are a second apart, and a cut need not fall on the same second of both, so a look may match one a step away; and once the
 films lie over each other a look may be `ALIGNED_BITS` further off than two pictures that come alone. Near when 65 % of both
-match and are on average within five sixths of the bits allowed: a re-encoded, rescaled or slightly trimmed copy is caught, a
-shared title card is not a copy, and neither is another minute of the same recording, whose looks are close but not that close.
-65 and not 80 %, because another frame rate shows fast motion a moment earlier: that look differs, the others hardly at all.
-When 80 % of the shorter one match and no more is known, it is an excerpt: both are kept, on one side of the split.
+match, on average within five sixths of the bits allowed, and one begins at most a step, or a tenth of its length, before the
+other: a re-encoded, rescaled or slightly trimmed copy is caught, a shared title card is not a copy. 65 and not 80 %, because
+another frame rate shows fast motion a moment earlier: that look differs, the others hardly at all. When 80 % of the shorter one
+match and no more is known, it is an excerpt: both are kept, on one side of the split.
+
+Other seconds of one recording are close as well, and how close depends on how much it moves. A copy's looks are as far off as
+encoding makes them, however much the film moves; other seconds are as far off as a look from the next. So beyond two thirds of
+the bits allowed, looks must also be nearer to each other than seven tenths of what their films change from look to look.
 
 A cropped copy matches in no whole look. Up to `KEY_LOOKS` looks of every film therefore carry the hashes of their windows
 (`manifests.looks`); those of one window are laid over the whole looks of the other film. An excerpt that is cropped as well is
@@ -31,6 +35,9 @@ FRAMES_MATCHING = 0.65
 EXCERPT_MATCHING = 0.8
 CLOSE_SHARE = 5 / 6
 CROPPED_CLOSE_SHARE = 1.0
+STILL_CLOSE_SHARE = 2 / 3
+MOVING_SHARE = 0.7
+TRIMMED_SHARE = 0.1
 FRAMES_MIN = 3
 ALIGNED_BITS = 4
 KEY_LOOKS = 16
@@ -87,6 +94,11 @@ class Film:
         return np.frombuffer(self.windows, dtype=">u8").astype(np.uint64).reshape(-1, WINDOWS)
 
     @cached_property
+    def moved(self) -> float:
+        """Mean bits between a look and the next."""
+        return float(np.bitwise_count(self.hashes[1:] ^ self.hashes[:-1]).mean()) if len(self.hashes) > 1 else 0.0
+
+    @cached_property
     def step(self) -> float:
         """Seconds between two looks, at least."""
         return float(np.diff(self.times).min()) if len(self.times) > 1 else 1.0
@@ -132,8 +144,26 @@ class _Match:
         return ("near_duplicate" if self.near else "excerpt"), detail
 
 
+def _close(one: Film, other: Film, bits: int, share: float) -> float:
+    """Mean bits of a copy's looks from the original's, at most: ``share`` of those allowed, fewer where little moves."""
+    return min(share * bits, max(STILL_CLOSE_SHARE * bits, MOVING_SHARE * (one.moved + other.moved) / 2))
+
+
+def _trimmed(one: Film, other: Film) -> float:
+    """Seconds by which a copy may begin before or after the original."""
+    length = max(film.times[-1] - film.times[0] for film in (one, other))
+    return max(one.step, other.step, TRIMMED_SHARE * float(length)) + 1e-3
+
+
 def _match(
-    hashes: NDArray[np.uint64], distances: NDArray[np.int64], longer: float, needed: int, bits: int, close: float, shift: float
+    hashes: NDArray[np.uint64],
+    distances: NDArray[np.int64],
+    longer: float,
+    needed: int,
+    bits: int,
+    close: float,
+    shift: float,
+    trimmed: float,
 ) -> _Match | None:
     """What the distances of looks say.
 
@@ -142,13 +172,14 @@ def _match(
         longer: how many times as many looks the longer film has.
         needed: different looks that must match.
         close: mean distance of a copy's looks, at most.
+        trimmed: seconds of the shift of a copy, at most.
     """
     matching = distances <= bits + ALIGNED_BITS
     count = int(matching.sum())
     if not count or len(np.unique(hashes[matching])) < needed:
         return None
     share, mean = count / len(distances), float(distances[matching].mean())
-    near = share >= FRAMES_MATCHING * longer and mean <= close
+    near = share >= FRAMES_MATCHING * longer and mean <= close and abs(shift) <= trimmed
     if not near and share < EXCERPT_MATCHING:
         return None
     return _Match(near=near, count=count, closeness=-mean, looks=len(distances), shift=shift)
@@ -157,8 +188,9 @@ def _match(
 def _whole(short: Film, long: Film, bits: int) -> Relation | None:
     needed = max(2, min(FRAMES_MIN, len(np.unique(short.hashes))))
     longer = len(long.times) / len(short.times)
+    close, trimmed = _close(short, long, bits, CLOSE_SHARE), _trimmed(short, long)
     found = [
-        _match(short.hashes, _nearest(short.times + shift, short.hashes, long), longer, needed, bits, CLOSE_SHARE * bits, shift)
+        _match(short.hashes, _nearest(short.times + shift, short.hashes, long), longer, needed, bits, close, shift, trimmed)
         for shift in _shifts(short.times, short.hashes, long, bits)
     ]
     best = max((match for match in found if match is not None), default=None)
@@ -173,6 +205,7 @@ def _cropped(original: Film, copy: Film, bits: int) -> Relation | None:
     near = np.bitwise_count(original.views[:, :, None] ^ copy.hashes[None, None]) <= bits
     votes = near.any(axis=2).sum(axis=0)
     length = max(original.times[-1] - original.times[0], copy.times[-1] - copy.times[0]) + copy.step
+    close, trimmed = _close(original, copy, bits, CROPPED_CLOSE_SHARE), _trimmed(original, copy)
     found: list[_Match | None] = []
     for view in np.argsort(-votes, kind="stable")[:_VIEWS_MAX]:
         hashes = original.views[:, view]
@@ -182,8 +215,8 @@ def _cropped(original: Film, copy: Film, bits: int) -> Relation | None:
             shared = min(original.times[-1] + shift, copy.times[-1]) - max(original.times[0] + shift, copy.times[0])
             if shared >= 0:
                 distances = _nearest(times[within] + shift, hashes[within], copy)
-                longer, close = length / (shared + copy.step), CROPPED_CLOSE_SHARE * bits
-                found.append(_match(hashes[within], distances, longer, needed, bits, close, shift))
+                longer = length / (shared + copy.step)
+                found.append(_match(hashes[within], distances, longer, needed, bits, close, shift, trimmed))
     best = max((match for match in found if match is not None), default=None)
     return None if best is None else best.relation
 
