@@ -183,6 +183,23 @@ def test_a_comparison_that_does_not_end_is_ended_and_the_next_one_is_answered() 
     referee.end()
 
 
+HOSTILE = (
+    "$" * 1000, "*" * 1000, "(" * 500, "((" + "1," * 490, "|" * 900, "!" * 900, "5 " * 450, "x=" * 450, "1,2 or " * 140,
+    r"\frac{" * 160, r"\frac{1}{" * 90 + "2" + "}" * 90, r"\sqrt{" * 120 + "2" + "}" * 120, r"\boxed{" * 120,
+    "{" * 400 + "}" * 400, "x^" * 400 + "x", "1/" * 450 + "1", "-" * 900 + "1", r"\left(" * 150, "<" * 900, "sin " * 250,
+    "{" + ", ".join(f"sin({n}x)" for n in range(45)) + "}", "a+" * 400 + "a", "9" * 900, "0." + "3" * 900,
+    r"\begin{matrix}" * 60, r"\text{" * 150, "2^{3^{4^{5^{6}}}}", r"\int " * 150, "1e999999999",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("said", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_hostile_answer_is_judged_in_bounded_time(said: str) -> None:
+    begun = time.monotonic()
+    for truth in ("3/4", "x^2 + 1", "{sin(x), cos(x), 3}"):
+        assert get("math").score(said, truth).score == 0.0
+    assert time.monotonic() - begun < 60  # a busy machine is no error; without the bounds some would not end in a day
+
+
 def _in_a_worker(said: str) -> float:
     return get("math").score(said, "sqrt(8)").score
 
