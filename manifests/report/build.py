@@ -11,9 +11,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from manifests.catalog import Catalog
+import duckdb
+
+from manifests.catalog import Catalog, first_line
 from manifests.diff import compare
 from manifests.diff.summary import summary
+from manifests.errors import CorruptCorpusError
 from manifests.report import figures
 from manifests.report.contents import CONTEXTS, DURATIONS, Contents, read_contents
 from manifests.report.fates import read_fates
@@ -42,6 +45,13 @@ def write_report(corpus_folder: Path, out: Path, *, run: Path | None = None, aga
         CorruptCorpusError: a corpus cannot be read.
     """
     require_file(out)
+    try:
+        _write(corpus_folder, out, run, against)
+    except duckdb.Error as error:
+        raise CorruptCorpusError(f"{corpus_folder} cannot be read: {first_line(error)}; `longreel check` says more") from error
+
+
+def _write(corpus_folder: Path, out: Path, run: Path | None, against: Path | None) -> None:
     difference = None if against is None else compare(against, corpus_folder)
     catalog = Catalog(corpus_folder)
     with tempfile.TemporaryDirectory(prefix="longreel-report-") as spill:

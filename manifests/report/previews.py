@@ -114,6 +114,7 @@ def read_previews(catalog: Catalog) -> list[Preview]:
     relation = catalog.connection.execute(f"SELECT * FROM samples WHERE sample_id IN {listed(ids)}")
     names = [column[0] for column in relation.description or []]
     rows = {row["sample_id"]: row for row in (dict(zip(names, found, strict=True)) for found in relation.fetchall())}
+    ids = [sample_id for sample_id in ids if sample_id in rows]
     messages = {sample_id: messages_from_rows(rows[sample_id].pop("messages")) for sample_id in ids}
     lineage, packed = _lineage(catalog, ids), _packed(catalog, ids)
     room = BYTES_MAX

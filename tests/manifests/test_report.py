@@ -21,7 +21,7 @@ from curriculum import plan
 from curriculum.recipes import laptop
 from manifests.catalog import Catalog
 from manifests.corpus import Corpus
-from manifests.errors import UsageError
+from manifests.errors import CorruptCorpusError, UsageError
 from manifests.report import write_report
 from manifests.report.figures import curve, histogram
 from manifests.report.lineage import read_lineage
@@ -447,6 +447,15 @@ def test_wrong_paths_are_refused(corpus: Corpus, tmp_path: Path) -> None:
         write_report(tmp_path / "nowhere", tmp_path / "report.html")
     with pytest.raises(UsageError, match=r"is a folder: name the file to write"):
         write_report(corpus.folder, tmp_path)
+
+
+def test_a_torn_table_is_named(corpus: Corpus, tmp_path: Path) -> None:
+    path = next(corpus.folder.glob("samples/**/*.parquet"))
+    data = path.read_bytes()
+    path.write_bytes(data[:40] + b"\xff" * 200 + data[240:])
+    with pytest.raises(CorruptCorpusError, match=r"cannot be read: .*longreel check"):
+        write_report(corpus.folder, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_curves_stay_within_their_frame() -> None:
