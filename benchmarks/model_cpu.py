@@ -7,6 +7,9 @@ Decided here:
   (checked) and take the same fused AdamW step. They alternate; a ratio is the median of the rounds' ratios.
 - Packing is written as each side wants it: cu_seqlens here, position ids that start again there (transformers turns
   them into a block-diagonal mask).
+- `limit` is what the products alone allow: the time of the bare matrix products of a step (head, experts, projections,
+  attention; forward once, backward twice, attention's logits once more), each called once by torch.mm or torch.bmm in the
+  shapes of the step, in the same rounds; the peer's time over it. No step built of torch's products passes that ratio.
 - Peak memory is of one child process a side that does nothing else: the kernel's VmHWM less what it was after the imports
   (`ru_maxrss` would start at the parent's size).
 - The attention part is one layer's attention of 8 heads of 64, 2 KV groups, indexer 4 x 32, k = 512, forward and backward,
@@ -115,6 +118,45 @@ def _peer(case: Case, model: Qwen3MoeForCausalLM) -> Callable[[], float]:
     return step
 
 
+def _products(case: Case) -> Callable[[], None]:
+    """The matrix products that a step of either side consists of, without anything between them."""
+    decoder, tokens = case.config.decoder, sum(case.lengths)
+    moe, size, heads = decoder.moe, decoder.hidden_size, decoder.heads * decoder.head_dim
+    key, group = decoder.kv_heads * decoder.head_dim, decoder.heads // decoder.kv_heads
+    rows = tokens * moe.experts_per_token // moe.experts
+    # (calls, rows, inner, columns); the gradients by input and by weight have as many operations each.
+    linear = [
+        (decoder.layers * moe.experts, rows, size, 2 * moe.expert_size),
+        (decoder.layers * moe.experts, rows, moe.expert_size, size),
+        (2 * decoder.layers, tokens, size, heads),
+        (2 * decoder.layers, tokens, size, key),
+    ]
+    chunk = 512
+    linear += [(tokens // chunk, chunk, size, decoder.vocab_size)]
+    products = []
+    for calls, m, k, n in linear:
+        x_MK, w_KN, y_MN = torch.randn(m, k), torch.randn(k, n), torch.randn(m, n)
+        products += [
+            (calls, torch.mm, (x_MK, w_KN), torch.empty(m, n)),
+            (calls, torch.mm, (y_MN, w_KN.T), torch.empty(m, k)),
+            (calls, torch.mm, (x_MK.T, y_MN), torch.empty(k, n)),
+        ]
+    for length in case.lengths:
+        # 64 queries see half of the sample on average. Of seven products two make logits, forward and backward.
+        block, seen = min(64, length), max(length // 2, 1)
+        q = torch.randn(decoder.kv_heads, group * block, decoder.head_dim)
+        k = torch.randn(decoder.kv_heads, decoder.head_dim, seen)
+        calls = 7 * decoder.layers * -(-length // block)
+        products.append((calls, torch.bmm, (q, k), torch.empty(decoder.kv_heads, group * block, seen)))
+
+    def run() -> None:
+        for calls, product, factors, out in products:
+            for _ in range(calls):
+                product(*factors, out=out)
+
+    return run
+
+
 def _text_model(case: Case) -> VisionLanguageModel:
     return VisionLanguageModel(replace(case.config, vision=None))
 
@@ -147,12 +189,16 @@ def training_step(case: Case, rounds: int) -> str:
         first = ours(), peer()
         if abs(first[0] - first[1]) > 1e-3:
             raise SystemExit(f"{case.name}: not the same work: our loss is {first[0]:.5f}, the peer's {first[1]:.5f}")
-        times = [(_seconds(ours), _seconds(peer)) for _ in range(rounds)]
+        bare = _products(case)
+        bare()
+        times = [(_seconds(ours), _seconds(peer), _seconds(bare)) for _ in range(rounds)]
         memory = {side: _peak_of_child(side, case.name, folder, experts) for side in ("ours", "peer")}
     tokens = sum(case.lengths)
-    ratio = statistics.median(peer / ours for ours, peer in times)
-    mine, theirs = (tokens / statistics.median(side) for side in zip(*times, strict=True))
-    return f"{case.name:<23}{mine:>8,.0f}{theirs:>9,.0f}{ratio:>6.2f}x{memory['ours']:>9,.0f}{memory['peer']:>8,.0f}  {experts}"
+    ratio = statistics.median(peer / ours for ours, peer, _ in times)
+    limit = statistics.median(peer / bare for _, peer, bare in times)
+    mine, theirs, _ = (tokens / statistics.median(side) for side in zip(*times, strict=True))
+    columns = f"{mine:>8,.0f}{theirs:>9,.0f}{ratio:>6.2f}x{limit:>6.2f}x{memory['ours']:>9,.0f}{memory['peer']:>8,.0f}"
+    return f"{case.name:<23}{columns}  {experts}"
 
 
 def _peak_of_child(side: str, case: str, folder: Path, experts: str) -> float:
@@ -243,7 +289,7 @@ def main() -> None:
     begun = time.perf_counter()
     threads, load = torch.get_num_threads(), os.getloadavg()[0]
     print(f"{platform.machine()}, {threads} threads, load {load:.1f} at the start, torch {torch.__version__}\n")
-    print(f"{'training step, fp32':<23}{'tokens/s':>8}{'peer':>9}{'ratio':>7}{'MiB':>9}{'peer':>8}  its experts")
+    print(f"{'training step, fp32':<23}{'tokens/s':>8}{'peer':>9}{'ratio':>7}{'limit':>7}{'MiB':>9}{'peer':>8}  its experts")
     for case in cases(arguments.quick):
         print(training_step(case, 2 if arguments.quick else 5), flush=True)
     print(f"\nattention, seconds forward + backward, k = {TOP_K}")
