@@ -249,16 +249,17 @@ def run_program(supervisor: Supervisor, asked: int, answered: int, input_end: in
     if stdin or "error" in message:
         os._exit(0)
     while True:
-        operation, operands, named = values.receive(asked, most)
+        operation, operands, named = values.receive(asked, _MESSAGE_MOST)
         try:
             given = [values.unpack(one, lambda number, *_: kept[number]) for one in operands]
             keywords = {key: values.unpack(one, lambda number, *_: kept[number]) for key, one in named.items()}
             result = tester.OPERATIONS[operation](*given, **keywords)
-            # What came as a value and may have been changed in place goes back as it is now.
+            # What came as a value and was changed in place goes back as it is now.
             after = [
-                one if isinstance(one, dict) and "handle" in one else values.pack(value, keep)
+                None if isinstance(one, dict) and "handle" in one else values.pack(value, keep)
                 for one, value in zip(operands, given, strict=True)
             ]
+            after = [None if one == before else one for one, before in zip(after, operands, strict=True)]
             reply = {"value": values.pack(result, keep), "after": after}
         except BaseException as error:
             reply = failed(error)

@@ -95,12 +95,12 @@ class Channel:
         packed = [values.pack(one, _number) for one in operands]
         message = [operation, packed, {key: values.pack(one, _number) for key, one in named.items()}]
         try:
-            values.send(self.asks, message, self.most)
+            values.send(self.asks, message, _TEST_MOST)
         except OSError:
             raise ProgramDiedError from None
         reply = self.hear()
-        for operand, before, after in zip(operands, packed, reply.get("after", ()), strict=False):
-            if after != before and isinstance(operand, list | dict | set):
+        for operand, after in zip(operands, reply.get("after", ()), strict=False):
+            if after is not None and isinstance(operand, list | dict | set):
                 changed = self._unpack(after)
                 if type(changed) is type(operand):
                     operand.clear()

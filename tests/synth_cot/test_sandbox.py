@@ -214,6 +214,14 @@ def test_a_program_may_write_files_of_its_own_and_behaves_the_same_every_time() 
     assert len(reasons) == 1
 
 
+def test_large_arguments_are_no_large_result() -> None:
+    tests = [
+        {"args": [list(range(200_000))], "returns": 200_000},
+        {"code": "x = [2, 1] * 9\nassert candidate(x) == 18 and x[0] == 2"},
+    ]
+    assert run_tests("def f(x):\n    return len(x)", tests, entry="f", limits=LIMITS).passed == 2
+
+
 def test_programs_run_beside_each_other_in_threads() -> None:
     with ThreadPoolExecutor(4) as pool:
         reports = list(
