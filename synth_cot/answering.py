@@ -18,7 +18,7 @@ from synth_cot.asking.request import Answer, Request
 from synth_cot.checks.copying import copied_words
 from synth_cot.checks.process import check_process
 from synth_cot.checks.response import check_response
-from synth_cot.forms import without_clues
+from synth_cot.forms import in_form, without_clues
 from synth_cot.known import Known, Subject
 from synth_cot.question import Question, Rejection
 from synth_cot.teachers.programmatic import Programmatic
@@ -140,11 +140,12 @@ class _Asked:
                 row["reason"] = row["reason"] or "no_response"
                 reasons.append((row["reason"], answer.error))
                 continue
-            score, refused = self._check(answer.text)
+            text = in_form(answer.text, think=self.question.ask.think)
+            score, refused = self._check(text)
             if refused is None:
                 right += 1
                 row["outcome"] = "right" if best else "accepted"
-                best = best or (answer.text, score)
+                best = best or (text, score)
             else:
                 row["outcome"], row["reason"], row["detail"] = "rejected", refused.reason, refused.detail
                 reasons.append((refused.reason, refused.detail))
@@ -159,6 +160,7 @@ class _Asked:
         return self._doubted()
 
     def _check(self, text: str) -> tuple[float, Rejection | None]:
+        """The score of a response in its form, and why it is not kept."""
         verdict, refused = check_response(text, self.question, self.subject, self.known)
         refused = refused or check_process(text, self.question, self.subject, self.known, self.teacher.tolerance)
         if refused is None and (copied := copied_words(text, self.parts)):

@@ -48,3 +48,9 @@ def without_clues(answer: str) -> tuple[str, str | None]:
     """An answer without its clue intervals, and those intervals; None when there are none."""
     found = _INTERVALS.search(answer)
     return (answer, None) if found is None else (answer[: found.start()].strip(), found[0])
+
+
+def in_form(text: str, *, think: bool) -> str:
+    """A response in the form asked for: a direct answer that came bare is put between its tags; nothing else is mended."""
+    bare = text.strip()
+    return bare if think or not bare or re.search(r"</?(?:think|answer)>", bare) else f"<answer>{bare}</answer>"

@@ -42,7 +42,7 @@ class Setting:
     def ledger(self) -> Path:
         """Where requests and responses are kept."""
         given = self.recipe.synth.ledger
-        return Corpus(self.corpus).work / "ledger" if given is None else Path(given)
+        return Corpus(self.corpus).work / "teachers" if given is None else Path(given)
 
     @property
     def outcomes(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,13 @@ def model_of(spec: TeacherSpec, shown: Shown) -> Model:
     Raises:
         UsageError: its key is not set, or its model cannot be loaded.
     """
-    return Endpoint(spec, shown) if spec.endpoint else Local(spec)
+    return Endpoint(spec, shown) if spec.endpoint else _local(spec)
+
+
+@cache
+def _local(spec: TeacherSpec) -> Local:
+    """A local model, loaded once a process."""
+    return Local(spec)
 
 
 class Endpoint:

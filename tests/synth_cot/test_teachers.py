@@ -140,7 +140,7 @@ def test_a_failing_lying_server_gets_nothing_wrong_into_the_corpus(
     (spent,) = made.rows("SELECT sum(usd) AS usd FROM requests")
     assert sums["accepted"] == by_teacher["sage/sage-1/1"]
     assert sums["usd"] == pytest.approx(spent["usd"])
-    purse = Purse(corpus.work / "ledger", recipe.synth.teachers[0])
+    purse = Purse(corpus.work / "teachers", recipe.synth.teachers[0])
     assert purse.spent().tokens >= server.tokens, "what the server would charge for is never more than what is booked"
     problems = {finding.promise: finding.problems for finding in check(corpus.folder) if not finding.holds}
     problems.pop("every media reference is readable and true", None)  # the curated pictures of this corpus are only named
@@ -201,7 +201,7 @@ def test_a_budget_is_never_exceeded_and_more_of_it_goes_on(
     server.answers = known_answers(corpus, recipe)
     counts = synthesize(corpus.folder, recipe).counts
     spec = recipe.synth.teachers[0]
-    spent = Purse(corpus.work / "ledger", spec).spent()
+    spent = Purse(corpus.work / "teachers", spec).spent()
     assert counts["rejected"]["over_budget"] > 0
     assert spent.tokens <= (spec.budget_tokens or 10**9)
     assert spent.usd <= (spec.budget_usd or 10**9)
