@@ -47,7 +47,8 @@ def cases(corpus: Path) -> list[tuple[str, str, dict[str, str | int]]]:
         "lineage-of-sample": [("", {"sample_id": sample})],
         "lineage-of-source": [
             (f" ({typical_samples} samples)", {"source": typical}),
-            (f" ({heavy_samples} samples)", {"source": heavy}),
+            (f" ({heavy_samples}, the first 100)", {"source": heavy}),
+            (f" ({heavy_samples}, all)", {"source": heavy, "limit": 10**9}),
         ],
         "lineage-of-span": [
             (" (1,000 tokens)", {"stage": stage, "position": position, "from": 1_000, "to": 2_000}),

@@ -98,9 +98,11 @@ class Corpus:
         """An existing corpus.
 
         Raises:
-            UsageError: the folder holds none, or one of a newer longreel.
+            UsageError: the folder holds none, or one of a newer longreel, or its object store does not answer.
         """
         corpus = cls(folder)
+        if not isinstance(corpus.folder, Path):
+            corpus._answers()
         if not corpus.record_path("curate").is_file():
             hint = (
                 "curation has not finished: run the same `longreel curate` again"
@@ -111,6 +113,16 @@ class Corpus:
         for step, version in corpus.versions().items():
             require_known(version, f"{corpus.folder}: step {step}")
         return corpus
+
+    def _answers(self) -> None:
+        """Reads from an address once: asking whether a file is there takes every failure for "no"."""
+        try:
+            self.record_path("curate").read_bytes()
+        except FileNotFoundError:
+            return
+        except Exception as error:  # drivers raise errors of their own: no credentials, no such host, no leave
+            said = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UsageError(f"{self.folder} cannot be read: {said}") from error
 
     @property
     def work(self) -> Path:

@@ -70,6 +70,15 @@ def test_no_corpus_and_no_driver_are_one_line(monkeypatch: pytest.MonkeyPatch) -
         Catalog("gopher://bucket/corpus")
 
 
+def test_a_store_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("Unable to locate credentials\nand more")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "_open", refuse)
+    with pytest.raises(UsageError, match=r"^memory://elsewhere/corpus cannot be read: Unable to locate credentials$"):
+        Catalog("memory://elsewhere/corpus")
+
+
 def test_a_local_path_is_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert address("a/b") is address("/a:/b") is address("c:/b") is None
