@@ -6,7 +6,9 @@ that the Beam pipeline of `synth_cot.graph` maps.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from manifests.corpus import Corpus
 from manifests.errors import LongreelError
 from manifests.files import write_bytes
 from manifests.progress import Progress, silent
-from manifests.recipe import Recipe
+from manifests.recipe import Recipe, TeacherSpec
 from manifests.shards import MediaItem
 from synth_cot.answering import Answering
 from synth_cot.asking.asker import Asker
@@ -74,21 +76,20 @@ def work(worker: Worker, setting: Setting, item: Item) -> Outcome:
 
 
 def ask(setting: Setting, requests: Iterable[Request], progress: Progress = silent) -> None:
-    """Returns when every request has an answer in the ledger."""
+    """Returns when every request has an answer in the ledger; all teachers are asked at the same time."""
     by_teacher: dict[str, list[Request]] = {}
     for request in requests:
         by_teacher.setdefault(request.teacher, []).append(request)
     ledger, shown = Ledger(setting.ledger), Shown(setting.corpus, setting.pictures)
-    for spec in setting.recipe.synth.teachers:
-        if wanted := by_teacher.get(spec.name):
-            total, done = len({request.request_id for request in wanted}), 0
 
-            def told(name: str = spec.name, total: int = total) -> None:
-                nonlocal done
-                done += 1
-                progress(f"ask {name}", done, total)
+    def one(spec: TeacherSpec, wanted: list[Request]) -> None:
+        total, done = len({request.request_id for request in wanted}), itertools.count(1)
+        Asker(spec, model_of(spec, shown), ledger).ask(wanted, lambda: progress(f"ask {spec.name}", next(done), total))
 
-            Asker(spec, model_of(spec, shown), ledger).ask(wanted, told)
+    asked = [spec for spec in setting.recipe.synth.teachers if spec.name in by_teacher]
+    with ThreadPoolExecutor(max(1, len(asked))) as threads:
+        for future in [threads.submit(one, spec, by_teacher[spec.name]) for spec in asked]:
+            future.result()
 
 
 def work_here(setting: Setting, items: Sequence[Item], progress: Progress = silent) -> list[Outcome]:

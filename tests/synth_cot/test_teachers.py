@@ -44,7 +44,7 @@ SCENE_TASKS = ("reason.document", "reason.film", "reason.image", "reason.pair", 
 def recipe_with(server: TeacherServer, problems: int = 1, made: bool = True, **fields: Any) -> Recipe:
     """The small recipe with a teacher behind the server; with ``made``, one drawn source of each kind."""
     settings: dict[str, Any] = {
-        "name": "sage", "tasks": SCENE_TASKS, "endpoint": server.url, "model": "sage-1", "concurrency": 4, "timeout_s": SLOW_S,
+        "name": "sage", "tasks": SCENE_TASKS, "endpoint": server.url, "model": "sage-1", "concurrency": 4, "timeout_s": 20.0,
         "retries": 3, "max_tokens": 800, "pixels_max": 50_176, "picture_tokens": 400, "prompt_price": 1.0,
         "completion_price": 4.0,
     }  # fmt: skip
@@ -110,7 +110,7 @@ def test_a_failing_lying_server_gets_nothing_wrong_into_the_corpus(
     server: TeacherServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("manifests.patience.WAIT_FIRST_S", 0.01)
-    recipe = recipe_with(server, samples=2, temperature=0.7, budget_tokens=3_000_000)
+    recipe = recipe_with(server, samples=2, temperature=0.7, budget_tokens=3_000_000, timeout_s=SLOW_S)
     corpus = corpus_of(tmp_path / "corpus", recipe, monkeypatch, PAGES)
     server.answers = known_answers(corpus, recipe)
     server.wrong_share, server.blind_share, server.trouble = 0.5, 0.3, troubled
@@ -158,7 +158,7 @@ def test_text_that_addresses_a_model_is_not_shown_to_one(
 
 
 def test_killed_and_run_again_nothing_answered_is_asked_again(server: TeacherServer, tmp_path: Path) -> None:
-    recipe = recipe_with(server, timeout_s=20.0)
+    recipe = recipe_with(server)
     corpus = bare_corpus(tmp_path / "corpus", recipe)
     server.answers = known_answers(corpus, recipe)
     server.delay_s = 0.05
@@ -331,3 +331,32 @@ def test_a_question_near_a_benchmark_is_not_asked(tmp_path: Path) -> None:
     counts = synthesize(corpus.folder, dataclasses.replace(recipe, synth=synth)).counts
     assert counts["rejected"]["benchmark"] >= 1
     assert [row["words"] for row in made.rows(query)] == [one for one in words if one != words[0]]
+
+
+def test_teachers_are_asked_at_the_same_time_each_within_its_bound(server: TeacherServer, tmp_path: Path) -> None:
+    recipe = recipe_with(server, made=False, tasks=("stem",), concurrency=2)
+    (first,) = recipe.synth.teachers
+    second = dataclasses.replace(first, name="seer", model="seer-1", tasks=("stem.gcd", "stem.lcm", "stem.products"))
+    recipe = dataclasses.replace(recipe, synth=dataclasses.replace(recipe.synth, teachers=(first, second)))
+    corpus = bare_corpus(tmp_path / "corpus", recipe)
+    server.answers, server.delay_s = known_answers(corpus, recipe), 0.05
+    teachers = synthesize(corpus.folder, recipe).counts["teachers"]
+    assert (teachers["sage/sage-1/1"]["questions"], teachers["seer/seer-1/1"]["questions"]) == (15, 3)
+    assert 3 <= server.in_flight_max <= 4
+    models = [body["model"] for body in server.bodies[:6]]
+    assert set(models) == {"sage-1", "seer-1"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"endpoint": "ftp://x"}, "must begin with http"),
+        ({"endpoint": "http://me:secret@x"}, "put the key into api_key_env"),
+        ({"samples": 3, "temperature": 0.0}, "would all be the same: raise the temperature"),
+        ({"budget_usd": -1.0}, "must not be negative"),
+        ({"name": "a/b"}, "must not be empty or hold a slash"),
+    ],
+)
+def test_a_teacher_that_makes_no_sense_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TeacherSpec(**({"name": "t", "endpoint": "http://x", "model": "m"} | fields))
