@@ -99,13 +99,13 @@ def kill_worker_when(
     )
 
 
-def finish(out: Path, *inputs: Path) -> tuple[str, int, int]:
+def finish(out: Path, *inputs: Path, options: Sequence[str] = ()) -> tuple[str, int, int]:
     """Runs curation to its end; returns its digest, and how many of how many inputs were reused.
 
     Raises:
         RuntimeError: it failed.
     """
-    process = start(out, *inputs)
+    process = start(out, *inputs, options=options)
     said, errors = process.communicate()
     if process.returncode:
         raise RuntimeError(errors)
@@ -125,8 +125,9 @@ def main() -> int:
     print(f"seed {arguments.seed}")
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
+        options = PROCESSES if arguments.what == "worker" else ()
         begun = time.monotonic()
-        finish(Path(folder) / "whole", *arguments.inputs)
+        finish(Path(folder) / "whole", *arguments.inputs, options=options)
         lasted = time.monotonic() - begun
         expected = Corpus(Path(folder) / "whole").digest()
         print(f"uninterrupted: {lasted:.1f} s, digest {expected}")
@@ -136,7 +137,7 @@ def main() -> int:
             out = Path(folder) / f"killed-{tries}"
             moment = time.monotonic() + rng.uniform(0.05, 1.0) * lasted
             moment_came = lambda moment=moment: time.monotonic() > moment  # noqa: E731
-            begun_one = start(out, *arguments.inputs, options=PROCESSES if arguments.what == "worker" else ())
+            begun_one = start(out, *arguments.inputs, options=options)
             if arguments.what == "driver":
                 killed = "driver killed" if kill_when(begun_one, moment_came) else ""
             else:
