@@ -1,7 +1,7 @@
 """What a teacher is: something that writes a response to a question, under a name that says which revision wrote it.
 
-A teacher may be wrong: nothing it writes is kept before `synth_cot.checks` has compared it with the annotation. One that sees
-pictures over the network will need nothing more than what is passed here.
+A teacher may be wrong: nothing it writes is kept before `synth_cot.checks` has compared it with the annotation. Teachers of
+this kind answer at once; models are asked through `synth_cot.asking`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from synth_cot.question import Question
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """A response as written, ``<answer>`` tags included, and its price in US dollars."""
+    """A response as written, ``<answer>`` tags included."""
 
     text: str
-    cost_usd: float = 0.0
 
 
 class Teacher(Protocol):

@@ -128,6 +128,7 @@ def outcome(number: int, picture: bool, split: str = "train") -> Outcome:
     name = f"{number}{picture}"
     row = {
         "sample_id": name, "task": "t", "split": split, "visual_tokens": int(picture), "source_ids": [name], "total_tokens": 1,
+        "reasoning": {"teacher": "programmatic/2"},
     }  # fmt: skip
     return Outcome(source=name, source_id=name, samples=[row], asked=1)
 
