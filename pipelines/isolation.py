@@ -178,6 +178,9 @@ class Readers:
             reader = self._take() if attempt == 1 else _Reader(self.recipe_json)
             try:
                 reader.read(reading, self.limit_s, self.memory_max)
+            except LongreelError:
+                if attempt == ATTEMPTS:
+                    raise  # it does not start for anybody; what ended it the first time may have been an accident
             except _LateError:
                 reader.kill()
                 detail = f"not read within curate.item_time_limit_s={self.limit_s:g} s"

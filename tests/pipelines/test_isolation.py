@@ -126,3 +126,12 @@ def test_a_reader_ends_with_its_parent() -> None:
     ):
         time.sleep(0.1)
     assert time.monotonic() < deadline
+
+
+def test_a_reader_that_is_killed_while_it_starts_is_replaced(item: Item, tmp_path: Path, recipe: Recipe) -> None:
+    readers = Readers(replace(recipe, curate=replace(recipe.curate, item_time_limit_s=61.0)))
+    readers.start(1)
+    readers.idle[0].process.kill()
+    readers.read(reading(item, tmp_path, "started"))
+    assert read_finished(finished_path(tmp_path, "started")).status == "used"
+    readers.close()
