@@ -117,10 +117,13 @@ def test_the_plain_prompt_answers_and_only_reads(corpus: Corpus) -> None:
     terminal.until("... ")
     terminal.send("FROM samples;")
     terminal.until("rows: 4")
+    terminal.until("sql> ")
     terminal.send("COPY samples TO 'x.csv';")
     terminal.until("a query is one SELECT, and this is COPY")
+    terminal.until("sql> ")
     terminal.send("SELECT nonsense;")
     terminal.until("the query failed")
+    terminal.until("sql> ")  # only now the line editor reads keys; before, the end of the input would be lost
     os.write(terminal.mine, b"\x04")
     assert terminal.ends() == 0
     assert checksums(corpus.folder) == before
