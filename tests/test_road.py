@@ -155,7 +155,7 @@ def test_a_token_leads_to_its_second(road: Road) -> None:
         """
     )
     assert rows
-    assert all(row["source"].startswith("videos/") and row["start_s"] is not None for row in rows)
+    assert all(row["source"].startswith(("videos/", "made/events/")) and row["start_s"] is not None for row in rows)
 
 
 def test_a_source_leads_to_every_sequence_that_uses_it(road: Road) -> None:
