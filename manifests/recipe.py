@@ -407,7 +407,8 @@ class SynthSpec:
         clue_share: share of the questions with options about videos that ask for clue intervals as well.
         text_share: share of samples without pictures; the surplus of either side is dropped. None takes all.
         pass_rate_max: questions that a teacher answers right more often are dropped as too easy.
-        benchmarks: files and folders of evaluation data: a question near one of their items is not asked.
+        benchmarks: files and folders of evaluation data, besides those of ``curate.quality.benchmarks``: a question near one of
+            their items is not asked.
         teachers: models that write responses; tasks that none is routed to are worked out from the annotation.
         ledger: a folder outside the corpus that keeps requests and responses for other corpora; None: ``_work/teachers``.
         seed: what every choice depends on.

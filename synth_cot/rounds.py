@@ -47,6 +47,11 @@ class Setting:
         return Corpus(self.corpus).work / "teachers" if given is None else Path(given)
 
     @property
+    def benchmarks(self) -> tuple[str, ...]:
+        """Evaluation data near which nothing is asked: what curation was told of, and what only synthesis is."""
+        return (*self.recipe.curate.quality.benchmarks, *self.recipe.synth.benchmarks)
+
+    @property
     def outcomes(self) -> Path:
         """Where a pipeline leaves what came of each source."""
         return Corpus(self.corpus).work / "outcomes"
@@ -60,7 +65,7 @@ class Setting:
 def make_worker(setting: Setting) -> Worker:
     """A worker of this process."""
     recipe, ledger = setting.recipe, Ledger(setting.ledger)
-    near = _near_benchmark(setting) if recipe.synth.benchmarks else None
+    near = _near_benchmark(setting) if setting.benchmarks else None
     answering = Answering(recipe.synth, ledger.find)
     return Worker(recipe, answering, read_stored_sizes(Corpus(setting.corpus)), setting.fingerprint, near)
 
@@ -120,7 +125,7 @@ def work_here(setting: Setting, items: Sequence[Item], progress: Progress = sile
 
 
 def _near_benchmark(setting: Setting) -> NearBenchmark:
-    decontaminator = Decontaminator(setting.recipe.synth.benchmarks)
+    decontaminator = Decontaminator(setting.benchmarks)
     shown = Shown(setting.corpus, setting.pictures)
 
     def near(prompt: str, media_ids: Sequence[str], own: Sequence[MediaItem]) -> str | None:

@@ -56,7 +56,7 @@ def fingerprint(corpus: Corpus, recipe: Recipe) -> str:
             "curated": None if curated is None else curated.digest,
             "synth": recipe.synth,
             "questions": query_identity(recipe.synth.question_files),
-            "benchmarks": benchmark_identity(recipe.synth.benchmarks),
+            "benchmarks": benchmark_identity((*recipe.curate.quality.benchmarks, *recipe.synth.benchmarks)),
             "costs": recipe.cost_fingerprint,
             "tokenizer": load_tokenizer(recipe.tokenizer).fingerprint,
             "video_forms": recipe.curate.video_forms,

@@ -327,10 +327,16 @@ def test_a_question_near_a_benchmark_is_not_asked(tmp_path: Path) -> None:
     query = "SELECT messages[1].parts[1].text AS words FROM samples WHERE task = 'stem.leg_counting'"
     words = [row["words"] for row in made.rows(query)]
     (tmp_path / "bench.jsonl").write_text(json.dumps({"question": words[0]}))
-    synth = dataclasses.replace(recipe.synth, benchmarks=(str(tmp_path / "bench.jsonl"),))
-    counts = synthesize(corpus.folder, dataclasses.replace(recipe, synth=synth)).counts
-    assert counts["rejected"]["benchmark"] >= 1
-    assert [row["words"] for row in made.rows(query)] == [one for one in words if one != words[0]]
+    lists = (str(tmp_path / "bench.jsonl"),)
+    synth = dataclasses.replace(recipe.synth, benchmarks=lists)
+    quality = dataclasses.replace(recipe.curate.quality, benchmarks=lists)
+    for careful in (
+        dataclasses.replace(recipe, synth=synth),
+        dataclasses.replace(recipe, curate=dataclasses.replace(recipe.curate, quality=quality)),
+    ):
+        counts = synthesize(corpus.folder, careful).counts
+        assert counts["rejected"]["benchmark"] >= 1
+        assert [row["words"] for row in made.rows(query)] == [one for one in words if one != words[0]]
 
 
 def test_teachers_are_asked_at_the_same_time_each_within_its_bound(server: TeacherServer, tmp_path: Path) -> None:
