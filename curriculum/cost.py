@@ -9,7 +9,7 @@ with T(m) = m (m + 1) / 2,
     scored = T(n)        read = T(n)  or  T(min(n, top_k)) + top_k * max(0, n - top_k)
 
 and attention never crosses from one sample to the next. What a token, a scored and a read pair cost is a property of the
-model: `manifests.recipe.CostSpec`, which a test holds against `model.costs`. The vision tower is not in here: its work is
+model: `manifests.stage_spec.CostSpec`, which a test holds against `model.costs`. The vision tower is not in here: its work is
 spread over the ranks picture by picture (`curriculum.balance.shared_out`).
 """
 

@@ -11,18 +11,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 
+from manifests.curate_spec import CurateSpec, DocumentSpec, VideoForm
 from manifests.errors import UsageError
-from manifests.recipe import (
-    BucketSpec,
-    CurateSpec,
-    DocumentSpec,
-    MadeSpec,
-    Recipe,
-    SynthSpec,
-    TrainSpec,
-    VideoForm,
-)
+from manifests.recipe import BucketSpec, Recipe, TrainSpec
 from manifests.stage_spec import CostSpec, MixtureSpec, ModelSpec, PhaseSpec, StageSpec
+from manifests.synth_spec import MadeSpec, SynthSpec
 from manifests.visual import VisualSpec
 
 K = 1024

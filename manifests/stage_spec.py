@@ -9,15 +9,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from manifests.require import require as _require
 from manifests.tasks import unknown_task
 
 Attention = Literal["dense", "warmup", "sparse"]
 Trains = Literal["projector", "everything", "indexer"]
-
-
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise ValueError(message)
 
 
 @dataclass(frozen=True, kw_only=True)

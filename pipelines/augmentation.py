@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from manifests.curate_spec import DocumentSpec
 from manifests.fingerprint import sha256_bytes, unit_hash
-from manifests.recipe import DocumentSpec
 
 Pixels = NDArray[np.float32]
 """Height x width x 3, 0 to 255."""

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from manifests.recipe import CaptionSpec
+from manifests.curate_spec import CaptionSpec
 from manifests.sample import Sample
 from pipelines.captions import Captions, Scene
 from pipelines.decoding import Film

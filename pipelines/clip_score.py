@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from manifests.curate_spec import QualitySpec
 from manifests.errors import UsageError
 from manifests.fingerprint import sha256_bytes, value_id
-from manifests.recipe import QualitySpec, Recipe
+from manifests.recipe import Recipe
 from manifests.sample import Sample
 from manifests.shards import MediaItem
 from pipelines.hooks import words_of

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from manifests.recipe import VideoForm
+from manifests.curate_spec import VideoForm
 from manifests.visual import FramePlan, VisualSpec
 
 TAIL_MIN_S = 1.0

@@ -13,8 +13,8 @@ from functools import lru_cache
 from PIL import Image
 
 from manifests.benchmarks import Benchmark, benchmark_identity, read_benchmark
+from manifests.curate_spec import QualitySpec
 from manifests.looks import look
-from manifests.recipe import QualitySpec
 from manifests.sample import Sample
 from pipelines.pictures import PictureStore
 from pipelines.quality import Refusal

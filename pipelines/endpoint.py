@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from manifests import chat as chatting
+from manifests.curate_spec import CaptionSpec
 from manifests.errors import UsageError
-from manifests.recipe import CaptionSpec, Recipe
+from manifests.recipe import Recipe
 from manifests.shards import MediaItem
 from pipelines.model_work import Answer, Request
 

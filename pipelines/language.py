@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from manifests.recipe import QualitySpec
+from manifests.curate_spec import QualitySpec
 from manifests.sample import Sample
 from pipelines.hooks import words_of
 from pipelines.quality import Refusal

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from manifests.recipe import QualitySpec
+from manifests.curate_spec import QualitySpec
 from manifests.sample import Sample
 
 BAR_LUMA = 24.0

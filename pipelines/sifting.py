@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from manifests.benchmarks import benchmark_identity
-from manifests.recipe import QualitySpec
+from manifests.curate_spec import QualitySpec
 from manifests.sample import Sample
 from pipelines.clip_score import clip_requests, clip_score, judge_clip, model_name, source_embedding
 from pipelines.decontamination import Decontamination

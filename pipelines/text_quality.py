@@ -26,7 +26,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 
-from manifests.recipe import QualitySpec
+from manifests.curate_spec import QualitySpec
 from manifests.sample import Sample
 from pipelines.hooks import words_of
 from pipelines.items import Filtered

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from manifests.recipe import SynthSpec, TeacherSpec
 from manifests.sample import Part
+from manifests.synth_spec import SynthSpec, TeacherSpec
 from synth_cot.asking.composing import answer_request, masked_request, model_name, review_request, route, speaks_to_models
 from synth_cot.asking.request import Answer, Request
 from synth_cot.checks.copying import copied_words

@@ -11,7 +11,7 @@ import re
 from dataclasses import replace
 
 from manifests.fingerprint import canonical_json, unit_hash
-from manifests.recipe import SynthSpec
+from manifests.synth_spec import SynthSpec
 from synth_cot.known import Clip, Subject
 from synth_cot.question import Question
 from synth_cot.questions.moments import span

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from manifests.fingerprint import unit_hash
-from manifests.recipe import SynthSpec
 from manifests.shards import MediaItem
+from manifests.synth_spec import SynthSpec
 from synth_cot.costs import by_teacher, price
 from synth_cot.work import Outcome, drop
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from manifests.recipe import VideoForm
+from manifests.curate_spec import VideoForm
 
 Box = tuple[float, float, float, float]
 

@@ -16,8 +16,9 @@ from manifests.corpus import Corpus
 from manifests.errors import LongreelError
 from manifests.files import write_bytes
 from manifests.progress import Progress, silent
-from manifests.recipe import Recipe, TeacherSpec
+from manifests.recipe import Recipe
 from manifests.shards import MediaItem
+from manifests.synth_spec import TeacherSpec
 from synth_cot.answering import Answering
 from synth_cot.asking.asker import Asker
 from synth_cot.asking.ledger import Ledger

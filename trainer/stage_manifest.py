@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from manifests.catalog import Catalog
 from manifests.errors import CorruptCorpusError, UsageError
-from manifests.recipe import Recipe, StageSpec
+from manifests.recipe import Recipe
 from manifests.recipe_json import recipe_from_json
+from manifests.stage_spec import StageSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from manifests.chat import AskAgainError
 from manifests.chat import Reply as Said
 from manifests.patience import held, patiently
-from manifests.recipe import TeacherSpec
+from manifests.synth_spec import TeacherSpec
 from synth_cot.asking.ledger import Ledger
 from synth_cot.asking.purse import Cost, OverBudgetError, Purse, cost
 from synth_cot.asking.request import Answer, Request

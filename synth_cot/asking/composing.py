@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from manifests.recipe import TeacherSpec
 from manifests.sample import Part
+from manifests.synth_spec import TeacherSpec
 from synth_cot.asking.request import Piece, Request
 from synth_cot.known import Clip, Grid, Paper, Picture, Problem, Query, Screen, Subject
 from synth_cot.question import Question

@@ -10,7 +10,7 @@ from typing import Any
 from manifests.chat import Chat, Reply, api_key, data_url
 from manifests.errors import UsageError
 from manifests.fingerprint import unit_hash
-from manifests.recipe import TeacherSpec
+from manifests.synth_spec import TeacherSpec
 from synth_cot.asking.asker import Model
 from synth_cot.asking.pictures import Shown
 from synth_cot.asking.request import Request

@@ -20,7 +20,7 @@ from typing import Any
 
 from manifests.files import read_json, write_json
 from manifests.patience import held
-from manifests.recipe import TeacherSpec
+from manifests.synth_spec import TeacherSpec
 from synth_cot.asking.request import Request
 
 MESSAGE_TOKENS = 64

@@ -8,8 +8,8 @@ import pytest
 
 from curriculum.overrides import apply
 from curriculum.recipes import keye_vl_2, laptop, named
+from manifests.curate_spec import CaptionSpec
 from manifests.errors import UsageError
-from manifests.recipe import CaptionSpec
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import numpy as np
 import pypdfium2 as pdfium
 from PIL import Image
 
-from manifests.recipe import DocumentSpec, Recipe
+from manifests.curate_spec import DocumentSpec
+from manifests.recipe import Recipe
 from pipelines.augmentation import damage, damaged
 from pipelines.extraction import Outcome
 from pipelines.ocr import Recogniser, read_lines

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests.recipe import CaptionSpec, Recipe
+from manifests.curate_spec import CaptionSpec
+from manifests.recipe import Recipe
 from pipelines.captioner import QUALITY, SCENE_MIN_S, frames_between, scene_spans
 from pipelines.decoding import Film, Shown
 from pipelines.extraction import Answered, Outcome, extract

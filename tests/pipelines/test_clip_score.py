@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from written_tables import rows
 
+from manifests.curate_spec import QualitySpec
 from manifests.errors import UsageError
-from manifests.recipe import QualitySpec, Recipe
+from manifests.recipe import Recipe
 from manifests.shards import MediaItem
 from pipelines import curate
 from pipelines.clip_score import Embedder, model_name, picture_request, text_request

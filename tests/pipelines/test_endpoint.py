@@ -14,9 +14,10 @@ from caption_server import CaptionServer, caption_server, said_about
 from PIL import Image
 
 from manifests.chat import AskAgainError
+from manifests.curate_spec import CaptionSpec
 from manifests.errors import UsageError
 from manifests.fingerprint import canonical_json
-from manifests.recipe import CaptionSpec, Recipe
+from manifests.recipe import Recipe
 from manifests.shards import MediaItem
 from pipelines.endpoint import Endpoint, api_key, chat, make_provider
 from pipelines.model_work import Request

@@ -14,7 +14,8 @@ import pytest
 from caption_server import CaptionServer, caption_server
 from PIL import Image
 
-from manifests.recipe import CaptionSpec, Recipe
+from manifests.curate_spec import CaptionSpec
+from manifests.recipe import Recipe
 from manifests.shards import MediaItem
 from pipelines import asking, model_work
 from pipelines.asking import Asker, Question

@@ -18,8 +18,9 @@ from kill_curation import kill_when
 from written_tables import rows
 
 from manifests.check import check
+from manifests.curate_spec import CaptionSpec
 from manifests.errors import UsageError
-from manifests.recipe import CaptionSpec, Recipe
+from manifests.recipe import Recipe
 from pipelines import CurateResult, curate
 from pipelines.isolation import import_path
 
@@ -31,7 +32,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from curriculum.recipes import laptop
-from manifests.recipe import CaptionSpec
+from manifests.curate_spec import CaptionSpec
 from pipelines import curate
 recipe = laptop()
 spec = CaptionSpec(endpoint=sys.argv[3], model="seer", concurrency=3, timeout_s=5.0)

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from manifests.curate_spec import QualitySpec
 from manifests.errors import UsageError
-from manifests.recipe import QualitySpec, Recipe
+from manifests.recipe import Recipe
 from manifests.sample import Message, Part, Sample, Visual, text
 from pipelines.extraction import Outcome, item_recipe
 from pipelines.hooks import Pictures, Reason, load_hook, personal_data

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from manifests.recipe import Recipe, VideoForm
+from manifests.curate_spec import VideoForm
+from manifests.recipe import Recipe
 from manifests.sample import messages_from_rows
 from pipelines.clips import plan_clips, spans
 from pipelines.decoding import Film, decode

@@ -9,9 +9,10 @@ from typing import Any
 from curriculum.recipes import laptop
 from manifests.corpus import Corpus
 from manifests.fingerprint import value_id
-from manifests.recipe import MadeSpec, Recipe
+from manifests.recipe import Recipe
 from manifests.rendering import render
 from manifests.sample import Message, Origin, Sample, messages_to_rows, text
+from manifests.synth_spec import MadeSpec
 from manifests.tokenizer import load_tokenizer
 
 Rows = list[dict[str, Any]]

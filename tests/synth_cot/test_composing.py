@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from test_checks import ASKED
 
-from manifests.recipe import TeacherSpec
 from manifests.sample import Origin, Part, Visual, text
+from manifests.synth_spec import TeacherSpec
 from synth_cot.answering import Answering
 from synth_cot.asking.composing import CELLS, answer_request, masked_request, route, speaks_to_models
 from synth_cot.asking.pictures import masked

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from manifests.errors import UsageError
-from manifests.recipe import TeacherSpec
+from manifests.synth_spec import TeacherSpec
 from synth_cot.asking.models import _local
 from synth_cot.asking.request import Piece
 

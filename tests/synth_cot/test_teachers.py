@@ -24,8 +24,9 @@ from manifests.check import check
 from manifests.corpus import Corpus
 from manifests.errors import UsageError
 from manifests.fingerprint import canonical_json, unit_hash
-from manifests.recipe import MadeSpec, Recipe, TeacherSpec
+from manifests.recipe import Recipe
 from manifests.recipe_json import recipe_from_json
+from manifests.synth_spec import MadeSpec, TeacherSpec
 from synth_cot import synthesize
 from synth_cot.answering import Answering
 from synth_cot.asking.asker import Asker

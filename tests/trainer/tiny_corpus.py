@@ -12,8 +12,9 @@ import tokenizers
 from PIL import Image
 
 from manifests.corpus import Corpus
+from manifests.curate_spec import CurateSpec, VideoForm
 from manifests.fingerprint import canonical_json, sha256_bytes, unit_hash, value_id
-from manifests.recipe import BucketSpec, CurateSpec, Recipe, TrainSpec, VideoForm
+from manifests.recipe import BucketSpec, Recipe, TrainSpec
 from manifests.rendering import render
 from manifests.sample import Message, Part, Sample, Visual, messages_to_rows, text
 from manifests.shards import MediaItem, write_shard
