@@ -147,11 +147,6 @@ def evenness(costs: ArrayLike, per_step: int, ranks: int) -> Evenness:
     )
 
 
-def unevenness(costs: ArrayLike, per_step: int) -> float:
-    """Dearest step over mean step, whole steps only, for sequences in this order; 1 is perfectly even."""
-    return evenness(costs, per_step, 1).steps
-
-
 def shared_out(weights: ArrayLike, ranks: int) -> Integers:
     """The rank of each picture of a step: heaviest first, each to the rank with the least (longest processing time first).
 

@@ -71,9 +71,10 @@ def refine(
         if not _allowed(new, visual, visual_capacity, names):
             continue
         filled = [sum(sizes[sample] for sample in held) for held in new]
-        fuller = sum(fill * fill for fill in filled) > sum(fills[number] ** 2 for number in taken)
-        if len(new) < len(taken) or (len(new) == len(taken) and fuller):
-            idle = 0
+        gain = sum(fill * fill for fill in filled) - sum(fills[number] ** 2 for number in taken)
+        if len(new) < len(taken) or (len(new) == len(taken) and gain >= 0):
+            # As good is taken too: another mixture of samples may lead on. Only better ends the idling.
+            idle = 0 if len(new) < len(taken) or gain > 0 else idle
             for number in reversed(taken):
                 del sequences[number], fills[number]
             sequences += new
@@ -85,14 +86,16 @@ def refine(
 
 
 def _taken(fills: list[int], capacity: int, turn: int) -> list[int]:
-    """The emptiest sequence and up to `TAKEN` - 1 others that have room, by chance; rising."""
+    """The emptiest sequence and up to `TAKEN` - 1 others by chance, rising: of those that have room, or, when these are few, of
+    all, because full sequences then hold the samples that would fit."""
     roomy = [number for number, fill in enumerate(fills) if fill < capacity]
-    if len(roomy) <= TAKEN:
-        return roomy
-    chosen = {min(roomy, key=lambda number: fills[number])}
+    pool = roomy if len(roomy) > TAKEN else list(range(len(fills)))
+    if len(pool) <= TAKEN:
+        return pool if roomy else []
+    chosen = {min(pool, key=lambda number: fills[number])}
     draw = 0
     while len(chosen) < TAKEN:
-        chosen.add(roomy[int(unit_hash("refine", turn, draw) * len(roomy))])
+        chosen.add(pool[int(unit_hash("refine", turn, draw) * len(pool))])
         draw += 1
     return sorted(chosen)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from curriculum.balance import balanced_order, evenness, shared_out, unevenness
+from curriculum.balance import balanced_order, evenness, shared_out
 
 
 @pytest.mark.parametrize("per_step", [8, 64])
@@ -15,8 +15,8 @@ def test_steps_are_even_where_chance_is_not(per_step: int) -> None:
     costs = random.lognormal(12, 0.8, per_step * 120).astype(np.int64)
     order = balanced_order(costs, per_step, 17, 3)
     assert sorted(order.tolist()) == list(range(len(costs)))
-    shuffled = unevenness(random.permutation(costs), per_step)
-    assert unevenness(costs[order], per_step) <= 1.02 < shuffled
+    shuffled = evenness(random.permutation(costs), per_step, 1).steps
+    assert evenness(costs[order], per_step, 1).steps <= 1.02 < shuffled
 
 
 def test_a_partial_last_step_keeps_everything_and_is_a_cross_section() -> None:
@@ -24,7 +24,7 @@ def test_a_partial_last_step_keeps_everything_and_is_a_cross_section() -> None:
     order = balanced_order(costs, 8, 17, 1)
     assert sorted(order.tolist()) == list(range(107))
     assert abs(costs[order[104:]].mean() - costs.mean()) < 10
-    assert unevenness(costs[order], 8) <= 1.02
+    assert evenness(costs[order], 8, 1).steps <= 1.02
 
 
 def test_fewer_sequences_than_one_step() -> None:
