@@ -93,8 +93,10 @@ def plan(
     record = corpus.record(step)
     if record is not None and not dry_run:
         before = record.counts.get("previous")
-        asked = (before is not None) == (previous is not None)
-        if asked and corpus.is_current(step, _fingerprint(corpus, recipe, before)):
+        # Planned from its own earlier plan, a corpus is done; from another's, only while that is the one it was planned from.
+        own = previous is not None and Path(previous).resolve() == corpus.folder.resolve()
+        asked = None if previous is None else before if own else previous_plan(Path(previous), recipe.name).digest
+        if asked == before and corpus.is_current(step, _fingerprint(corpus, recipe, before)):
             return PlanResult(counts=record.counts, unchanged=True, digest=record.digest, seconds=time.monotonic() - started)
     old = None if previous is None else previous_plan(Path(previous), recipe.name)
     parts = 2 * len(recipe.stages)

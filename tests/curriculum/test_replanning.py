@@ -40,6 +40,12 @@ def grown(folder: Path, recipe: Recipe = RECIPE) -> Corpus:
     return write_corpus(folder, varied(each=400) + more, recipe=recipe)
 
 
+def grown_and_planned(folder: Path) -> Path:
+    corpus = grown(folder)
+    plan(corpus.folder, RECIPE)
+    return corpus.folder
+
+
 def test_one_percent_more_samples_leave_nineteen_in_twenty_sequences(before: Corpus, tmp_path: Path) -> None:
     corpus = grown(tmp_path / "corpus")
     result = plan(corpus.folder, RECIPE, previous=before.folder)
@@ -64,7 +70,11 @@ def test_the_same_again_does_nothing_and_another_order_of_events_gives_the_same_
     plan(one.folder, RECIPE, previous=before.folder)
     digest = one.digest()
     assert plan(one.folder, RECIPE, previous=before.folder).unchanged
+    assert plan(one.folder, RECIPE, previous=one.folder).unchanged
     plan(two.folder, RECIPE)
+    plan(two.folder, RECIPE, previous=before.folder)
+    assert two.digest() == digest
+    assert not plan(two.folder, RECIPE, previous=grown_and_planned(tmp_path / "other")).unchanged, "another plan to keep from"
     plan(two.folder, RECIPE, previous=before.folder)
     assert two.digest() == digest
     assert not plan(two.folder, RECIPE).unchanged, "a plan from a previous one is no fresh plan"
