@@ -297,11 +297,16 @@ def plan(
     emit({**result.counts, "digest": result.digest} | ({"costs": rows} if rows else {}), as_json, show)
 
 
-def _train(corpus: Path, recipe: Recipe, stages: list[int], run: Path, resume: bool) -> Any:
+def _train(corpus: Path, recipe: Recipe, stages: list[int], run: Path, resume: bool, **choices: Any) -> Any:
     from trainer import train as run_training
+    from trainer.launch import Launch
+
+    launch = Launch(**choices)
 
     with showing() as terminal:
-        work = lambda: run_training(corpus, recipe, stages=stages, out=run, resume=resume, progress=terminal)  # noqa: E731
+        work = lambda: run_training(  # noqa: E731
+            corpus, recipe, stages=stages, out=run, resume=resume, launch=launch, progress=terminal
+        )
         result = logged("train", corpus, recipe, work)
     summarise("train", result, f"stages {', '.join(map(str, stages))} in {run}")
     return result
@@ -314,6 +319,9 @@ def train(
     recipe: OwnRecipeOption = None,
     stage: Annotated[Stage, typer.Option("--stage", "-s", help="One stage, or all four in order.")] = Stage.ALL,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in RUN.")] = False,
+    zero_stage: Annotated[
+        int | None, typer.Option("--zero", min=0, max=3, help="DeepSpeed ZeRO stage; default: the recipe's.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train the model on planned stages, one after the other.
@@ -321,7 +329,7 @@ def train(
     A stage starts from the checkpoint the stage before it left. Everything it needs is in the stage manifest. Start it under
     `torchrun` for several processes.
     """
-    result = _train(corpus, corpus_recipe(corpus, recipe, None), stage.numbers, run, resume)
+    result = _train(corpus, corpus_recipe(corpus, recipe, None), stage.numbers, run, resume, zero_stage=zero_stage)
     emit({"stages": result.stages}, as_json, lambda: stage_table(result.stages))
 
 

@@ -13,6 +13,7 @@ from manifests.progress import Progress, silent
 
 if TYPE_CHECKING:
     from manifests.recipe import Recipe
+    from trainer.launch import Launch
     from trainer.metrics import TrainResult
 
 __all__ = ["train"]
@@ -25,6 +26,7 @@ def train(
     stages: Sequence[int],
     out: Path,
     resume: bool = False,
+    launch: Launch | None = None,
     progress: Progress = silent,
 ) -> TrainResult:
     """Trains the given stages of a planned corpus; see `trainer.road.train`.
@@ -35,6 +37,7 @@ def train(
         stages: stage numbers, in any order.
         out: the run's folder.
         resume: continue an unfinished stage from its newest whole checkpoint.
+        launch: how this call uses the machine; None: the defaults of `trainer.launch.Launch`.
         progress: told after every step.
 
     Raises:
@@ -45,6 +48,7 @@ def train(
     from trainer.ranks import rest_while_waiting
 
     rest_while_waiting()
+    from trainer.launch import Launch
     from trainer.road import train as run
 
-    return run(corpus_folder, recipe, stages=stages, out=out, resume=resume, progress=progress)
+    return run(corpus_folder, recipe, stages=stages, out=out, resume=resume, launch=launch or Launch(), progress=progress)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from trainer.build import build_model, load_model
 from trainer.checkpoints import Checkpoints, Position, write_model
 from trainer.engine import PhaseEngine
 from trainer.evaluate import Evaluation, evaluate, evaluation_attention, phases_until
+from trainer.launch import Launch
 from trainer.loader import StageSequences, StepLoader
 from trainer.metrics import StageRow, TrainResult, stage_row
 from trainer.ranks import Ranks, start_ranks
@@ -40,6 +41,7 @@ def train(
     stages: Sequence[int],
     out: Path,
     resume: bool = False,
+    launch: Launch = Launch(),  # noqa: B008, frozen
     progress: Progress = silent,
 ) -> TrainResult:
     """Trains stages of a plan, one after the other; finished ones are kept as they are. See `trainer.train`."""
@@ -69,7 +71,7 @@ def train(
             )
     unchanged = len(rows) == len(wanted)
     if not unchanged:
-        run = _Run(catalog, manifests, identities, folder, progress)
+        run = _Run(catalog, manifests, identities, folder, launch, progress)
         for number in wanted:
             if number not in rows:
                 rows[number] = run.stage(number)
@@ -91,6 +93,13 @@ def _require_material(manifest: StageManifest) -> None:
     phases_of(manifest.spec, manifest.steps)
 
 
+def _launched(recipe: Recipe, launch: Launch) -> Recipe:
+    """The recipe with what the launch chose for itself."""
+    if launch.zero_stage is None:
+        return recipe
+    return replace(recipe, train=replace(recipe.train, zero_stage=launch.zero_stage))
+
+
 class _Run:
     """One call's work: the process group, the corpus, and the model as it stands."""
 
@@ -100,10 +109,12 @@ class _Run:
         manifests: dict[int, StageManifest],
         identities: dict[int, str],
         folder: RunFolder,
+        launch: Launch,
         progress: Progress,
     ) -> None:
         self.catalog, self.manifests, self.identities, self.folder = catalog, manifests, identities, folder
-        self.recipe = next(iter(manifests.values())).recipe
+        self.launch = launch
+        self.recipe = _launched(next(iter(manifests.values())).recipe, launch)
         self.ranks: Ranks = start_ranks()
         self.progress: Progress = progress if self.ranks.leads else silent
 

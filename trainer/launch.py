@@ -1,0 +1,25 @@
+"""How one launch uses the machine: what may differ from launch to launch of a run without changing what is trained.
+
+Decided here: a stage manifest says what is learnt, and in which order; a launch says on what. So nothing here enters a plan or
+a run's identity, and an unfinished stage may be resumed with other values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from manifests.require import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """The choices of one call of `trainer.train`; the defaults suit any machine.
+
+    Attributes:
+        zero_stage: DeepSpeed ZeRO stage, 0 to 3; None takes the recipe's ``train.zero_stage``.
+    """
+
+    zero_stage: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self.zero_stage in (None, 0, 1, 2, 3), f"launch: zero_stage={self.zero_stage} must be 0 to 3")
