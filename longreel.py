@@ -322,6 +322,12 @@ def train(
     zero_stage: Annotated[
         int | None, typer.Option("--zero", min=0, max=3, help="DeepSpeed ZeRO stage; default: the recipe's.")
     ] = None,
+    sequence_parallel: Annotated[
+        int, typer.Option("--sequence-parallel", metavar="N", min=1, help="Ranks that share one packed sequence.")
+    ] = 1,
+    expert_parallel: Annotated[
+        int, typer.Option("--expert-parallel", metavar="N", min=1, help="Ranks that share the experts of each layer.")
+    ] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Train the model on planned stages, one after the other.
@@ -329,7 +335,16 @@ def train(
     A stage starts from the checkpoint the stage before it left. Everything it needs is in the stage manifest. Start it under
     `torchrun` for several processes.
     """
-    result = _train(corpus, corpus_recipe(corpus, recipe, None), stage.numbers, run, resume, zero_stage=zero_stage)
+    result = _train(
+        corpus,
+        corpus_recipe(corpus, recipe, None),
+        stage.numbers,
+        run,
+        resume,
+        zero_stage=zero_stage,
+        sequence_parallel=sequence_parallel,
+        expert_parallel=expert_parallel,
+    )
     emit({"stages": result.stages}, as_json, lambda: stage_table(result.stages))
 
 

@@ -17,9 +17,16 @@ class Launch:
 
     Attributes:
         zero_stage: DeepSpeed ZeRO stage, 0 to 3; None takes the recipe's ``train.zero_stage``.
+        sequence_parallel: ranks that share one packed sequence, each a part of its tokens.
+        expert_parallel: ranks that share one set of experts, each an equal part of every layer's.
     """
 
     zero_stage: int | None = None
+    sequence_parallel: int = 1
+    expert_parallel: int = 1
 
     def __post_init__(self) -> None:
         require(self.zero_stage in (None, 0, 1, 2, 3), f"launch: zero_stage={self.zero_stage} must be 0 to 3")
+        for name in ("sequence_parallel", "expert_parallel"):
+            value = getattr(self, name)
+            require(value >= 1, f"launch: {name}={value} must be at least 1")

@@ -26,6 +26,8 @@ from trainer.evaluate import Evaluation, evaluate, evaluation_attention, phases_
 from trainer.launch import Launch
 from trainer.loader import StageSequences, StepLoader
 from trainer.metrics import StageRow, TrainResult, stage_row
+from trainer.model_shape import model_config
+from trainer.parallel import require_plan
 from trainer.ranks import Ranks, start_ranks
 from trainer.run_folder import START, RunFolder
 from trainer.stage_manifest import StageManifest, read_stages
@@ -116,6 +118,7 @@ class _Run:
         self.launch = launch
         self.recipe = _launched(next(iter(manifests.values())).recipe, launch)
         self.ranks: Ranks = start_ranks()
+        require_plan(launch, ranks=self.ranks.world, zero_stage=self.recipe.train.zero_stage, config=model_config(self.recipe))
         self.progress: Progress = progress if self.ranks.leads else silent
 
     @cached_property
