@@ -8,7 +8,8 @@
 Decided here: a packed row is a list of samples and attention is computed sample by sample, so that nothing ever
 crosses a boundary and no mask has to say so; rows cut into equal samples attend densely as one batch. The indexer's
 input is detached, its KL target is a constant, and its selection has no gradient: so the KL trains only the indexer
-and nothing else does. A cache makes the keys longer than the queries; the rest is the same code.
+and nothing else does. A cache makes the keys longer than the queries; the rest is the same code. On a GPU the whole row,
+or the new tokens of all cached samples, go to one kernel where `kernels.dispatch` finds one that serves.
 
 Shapes: T tokens of the row, M hidden size, H query heads, G KV groups, D head dim, J indexer heads, E indexer head dim.
 """
@@ -24,8 +25,9 @@ from torch.nn import functional
 
 from model.config import AttentionMode, DecoderConfig
 from model.dsa_cpu import covered_mass, decode_attention, sparse_attention
-from model.dsa_reference import reference_attention
+from model.dsa_reference import SampleAttention, reference_attention
 from model.indexer import Indexer
+from model.kernels import dispatch
 from model.norms import RMSNorm
 from model.rope import rotate
 
@@ -40,13 +42,15 @@ class LayerCache(Protocol):
 class AttentionContext:
     """What every layer of one forward pass shares.
 
-    `samples`: (start, end) of each sample in the row. `tables`, `index_tables`: cos and sin, [T, D / 2] and [T, E / 2].
+    `samples`: (start, end) of each sample in the row; `cu_seqlens`: the same as [samples + 1] int32 on the device.
+    `tables`, `index_tables`: cos and sin, [T, D / 2] and [T, E / 2].
     `trains_indexer`: build the graph of the indexer in warm-up (the rest of the pass runs without one).
     `reference`: use `dsa_reference` instead of the fast path.
     """
 
     mode: AttentionMode
     samples: tuple[tuple[int, int], ...]
+    cu_seqlens: Tensor
     tables: tuple[Tensor, Tensor]
     index_tables: tuple[Tensor, Tensor]
     top_k: int
@@ -112,12 +116,18 @@ class Attention(nn.Module):
     ) -> list[Tensor]:
         """Each sample's output [T, H, D], the indexer running; fills `statistics`. Dense without a cache gives none."""
         index_q, index_k, index_w = self.sa_indexer(x_TM, context.index_tables)
+        pasts = [(k_TGD[start:end], v_TGD[start:end], index_k[start:end]) for start, end in context.samples]
+        if cache is not None:
+            pasts = [cache.append(number, *new) for number, new in enumerate(pasts)]
+        served = _served(q_THD, k_TGD, v_TGD, (index_q, index_k, index_w), context, pasts if cache is not None else None)
+        if served is not None:
+            statistics.kl = served.kl
+            if context.keep_selected and served.selected is not None:
+                statistics.selected = _by_sample(served.selected, context, from_row_start=cache is None)
+            return [served.out]
         outs, kls, covered, selected = [], [], [], []
-        for number, (start, end) in enumerate(context.samples):
-            q, k, v, ik = q_THD[start:end], k_TGD[start:end], v_TGD[start:end], index_k[start:end]
-            iq, iw = index_q[start:end], index_w[start:end]
-            if cache is not None:
-                k, v, ik = cache.append(number, k, v, ik)
+        for (start, end), (k, v, ik) in zip(context.samples, pasts, strict=True):
+            q, iq, iw = q_THD[start:end], index_q[start:end], index_w[start:end]
             if context.measure_recall:
                 covered.append(covered_mass(q, k, iq, ik, iw, top_k=context.top_k, chunk=self.chunk))
             if context.mode == "dense":
@@ -140,6 +150,50 @@ class Attention(nn.Module):
         statistics.covered = torch.cat(covered, dim=1) if covered else None
         statistics.selected = selected or None
         return outs
+
+
+def _served(
+    q_THD: Tensor,
+    k_TGD: Tensor,
+    v_TGD: Tensor,
+    indexer: tuple[Tensor, Tensor, Tensor],
+    context: AttentionContext,
+    pasts: list[tuple[Tensor, Tensor, Tensor]] | None,
+) -> SampleAttention | None:
+    """The row by a kernel, where one serves. `pasts`: all keys, values and indexer keys of each sample that has a cache."""
+    if context.mode == "dense" or context.reference or context.measure_recall:
+        return None
+    index_q, index_k, index_w = indexer
+    if pasts is None:
+        return dispatch.attend_row(
+            dispatch.PackedRow(
+                q=q_THD, k=k_TGD, v=v_TGD, index_q=index_q, index_k=index_k, index_w=index_w,
+                cu_seqlens=context.cu_seqlens, longest=max(end - start for start, end in context.samples),
+                top_k=context.top_k if context.mode == "sparse" else None, with_kl=context.with_kl,
+            )
+        )  # fmt: skip
+    if context.mode != "sparse" or len(pasts) != len(q_THD):
+        return None
+    k, v, index_k_all = zip(*pasts, strict=True)
+    return dispatch.decode(
+        dispatch.DecodeBatch(
+            q=q_THD, k=k, v=v, index_q=index_q, index_k=index_k_all, index_w=index_w, top_k=context.top_k
+        )
+    )  # fmt: skip
+
+
+def _by_sample(selected_TK: Tensor, context: AttentionContext, *, from_row_start: bool) -> list[Tensor]:
+    """The row's sets as one list of sets a sample, counted from its own start and as wide as it needs, as the plain path's."""
+    sets = []
+    for start, end in context.samples:
+        own = selected_TK[start:end]
+        if from_row_start:
+            own = own[:, : min(context.top_k, end - start)]
+            own = (own - start).masked_fill(own < 0, -1)
+        else:
+            own = own[:, : int((own >= 0).sum())]
+        sets.append(own)
+    return sets
 
 
 def _dense(q_THD: Tensor, k_TGD: Tensor, v_TGD: Tensor, samples: tuple[tuple[int, int], ...]) -> Tensor:

@@ -179,6 +179,7 @@ class VisionLanguageModel(nn.Module):
         context = AttentionContext(
             mode=attention,
             samples=row.samples,
+            cu_seqlens=torch.tensor([0, *(end for _, end in row.samples)], dtype=torch.int32, device=input_ids.device),
             tables=mrope_tables(positions_3T, head_dim=decoder.head_dim, theta=rope.theta, sections=rope.sections),
             index_tables=mrope_tables(
                 positions_3T, head_dim=decoder.indexer.head_dim, theta=rope.theta, sections=decoder.indexer_sections
