@@ -30,14 +30,23 @@ def shifted_targets(labels_T: Tensor, samples: tuple[tuple[int, int], ...]) -> T
     return targets_T
 
 
+def by_sample(losses_N: Tensor, targets_T: Tensor, samples: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
+    """Loss sums [S] float64 and counts of targets [S] int64 of each sample, from the losses of the tokens with a target."""
+    ends_S = torch.tensor([end for _, end in samples], device=targets_T.device)
+    sample_N = torch.bucketize((targets_T != IGNORED).nonzero().squeeze(1), ends_S, right=True)
+    sums_S = torch.zeros(len(samples), dtype=torch.float64, device=targets_T.device)
+    return sums_S.index_add_(0, sample_N, losses_N.double()), torch.bincount(sample_N, minlength=len(samples))
+
+
 class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden_NM: Tensor, weight_VM: Tensor, targets_N: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden_NM: Tensor, weight_VM: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(hidden_NM.dtype, torch.float32)
         rows, vocabulary = hidden_NM.shape[0], weight_VM.shape[0]
         into_hidden = torch.empty_like(hidden_NM) if ctx.needs_input_grad[0] else None
         into_weight = torch.zeros_like(weight_VM, dtype=wide) if ctx.needs_input_grad[1] else None
         total = torch.zeros((), dtype=wide, device=hidden_NM.device)
+        each_N = torch.empty(rows, dtype=wide, device=hidden_NM.device)
         chunk = min(max(64, CHUNK_ELEMENTS // vocabulary), max(rows, 1))
         # Two buffers for all chunks: tensors of this size would be mapped and zeroed by the system anew each time.
         logits = hidden_NM.new_empty(chunk, vocabulary)
@@ -49,7 +58,8 @@ class _ChunkedLoss(torch.autograd.Function):
             torch.softmax(logits_CV, dim=-1, dtype=wide, out=p_CV)
             # The largest probability is at least 1 / V, so its logarithm gives the normaliser without another pass of exp.
             log_sum_C = logits_CV.amax(dim=-1).to(wide) - p_CV.amax(dim=-1).log()
-            total += (log_sum_C - logits_CV.gather(1, targets_C1).squeeze(1)).sum()
+            each_C = torch.sub(log_sum_C, logits_CV.gather(1, targets_C1).squeeze(1), out=each_N[start : start + chunk])
+            total += each_C.sum()
             if into_hidden is None and into_weight is None:
                 continue
             p_CV[torch.arange(len(p_CV), device=p_CV.device), targets_C1.squeeze(1)] -= 1.0
@@ -62,11 +72,12 @@ class _ChunkedLoss(torch.autograd.Function):
                 else:
                     into_weight += slope_CV.T @ hidden_CM
         ctx.save_for_backward(into_hidden, into_weight.to(weight_VM.dtype) if into_weight is not None else None)
-        return total
+        ctx.mark_non_differentiable(each_N)
+        return total, each_N
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (scale,) = gradients
+        scale = gradients[0]
         into_hidden, into_weight = (None if g is None else g * scale.to(g.dtype) for g in ctx.saved_tensors)
         return into_hidden, into_weight, None
 
@@ -74,8 +85,9 @@ class _ChunkedLoss(torch.autograd.Function):
 class LanguageHead(nn.Linear):
     """`lm_head` of the checkpoint: logits, or the summed loss without them."""
 
-    def forward(self, hidden_TM: Tensor, targets_T: Tensor | None = None) -> Tensor:
-        """Logits [T, V]; with `targets_T` (int64, -100 where none) the sum of the cross-entropies, a scalar.
+    def forward(self, hidden_TM: Tensor, targets_T: Tensor | None = None) -> Any:
+        """Logits [T, V]; with `targets_T` (int64, -100 where none) the sum of the cross-entropies, a scalar, and each of them
+        [N], which carries no gradient.
 
         Raises:
             ValueError: a target outside the vocabulary.

@@ -62,6 +62,7 @@ class ModelOutput:
     """Losses, statistics and, when asked for, logits.
 
     `logits`: [T, V] or [B, L, V], or None. `loss`: mean next-token loss; `token_losses_sum` over `token_count` tokens.
+    `sample_losses` [S] float64, `sample_targets` [S] int64: the same by sample of the packed row, detached.
     `indexer_loss`: KL summed over groups, mean over tokens and layers; `indexer_loss_per_layer` [N], detached.
     `load_balancing_loss`: 1 when balanced. `selected`: layer -> sample -> [T, K] int32 sets, when kept.
     """
@@ -72,6 +73,8 @@ class ModelOutput:
     loss: Tensor | None = None
     token_losses_sum: Tensor | None = None
     token_count: int = 0
+    sample_losses: Tensor | None = None
+    sample_targets: Tensor | None = None
     indexer_loss: Tensor | None = None
     indexer_loss_per_layer: Tensor | None = None
     recall: RecallStatistics | None = None

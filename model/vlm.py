@@ -27,7 +27,7 @@ from model.attention import AttentionContext, LayerAttention, LayerCache
 from model.config import AttentionMode, ModelConfig
 from model.decoder import Decoder
 from model.initialise import initialise
-from model.losses import LanguageHead, shifted_targets
+from model.losses import LanguageHead, by_sample, shifted_targets
 from model.moe import LayerRouting
 from model.output import ModelOutput, RecallStatistics, RouterStatistics
 from model.positions import check_visual_tokens, mrope_positions
@@ -199,7 +199,8 @@ class VisionLanguageModel(nn.Module):
                 if labels.shape != row.shape:
                     raise ValueError(f"labels have shape {tuple(labels.shape)}, input_ids {tuple(row.shape)}")
                 targets_T = shifted_targets(labels.reshape(-1), row.samples)
-                output.token_losses_sum = self.lm_head(hidden_TM, targets_T)
+                output.token_losses_sum, each_N = self.lm_head(hidden_TM, targets_T)
+                output.sample_losses, output.sample_targets = by_sample(each_N, targets_T, row.samples)
                 output.token_count = int((targets_T >= 0).sum())
                 output.loss = output.token_losses_sum / max(output.token_count, 1)
             if need_logits or (need_logits is None and labels is None and attention != "warmup"):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from manifests.recipe import Recipe
     from trainer.launch import Launch
     from trainer.metrics import TrainResult
+    from trainer.watching import Watch
 
 __all__ = ["train"]
 
@@ -28,6 +29,7 @@ def train(
     resume: bool = False,
     launch: Launch | None = None,
     progress: Progress = silent,
+    watch: Watch | None = None,
 ) -> TrainResult:
     """Trains the given stages of a planned corpus; see `trainer.road.train`.
 
@@ -39,6 +41,7 @@ def train(
         resume: continue an unfinished stage from its newest whole checkpoint.
         launch: how this call uses the machine; None: the defaults of `trainer.launch.Launch`.
         progress: told after every step.
+        watch: told more of it: see `trainer.watching`.
 
     Raises:
         UsageError: no plan, a stage without its predecessor, or an unfinished run without `resume`.
@@ -50,5 +53,15 @@ def train(
     rest_while_waiting()
     from trainer.launch import Launch
     from trainer.road import train as run
+    from trainer.watching import Nobody
 
-    return run(corpus_folder, recipe, stages=stages, out=out, resume=resume, launch=launch or Launch(), progress=progress)
+    return run(
+        corpus_folder,
+        recipe,
+        stages=stages,
+        out=out,
+        resume=resume,
+        launch=launch or Launch(),
+        progress=progress,
+        watch=watch or Nobody(),
+    )

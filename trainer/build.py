@@ -17,7 +17,7 @@ def build_model(recipe: Recipe, *, empty: bool = False) -> VisionLanguageModel:
     """The untrained model of a recipe, from its seed; ``empty`` gives only its shape."""
     with torch.device("meta" if empty else "cpu"):
         model = VisionLanguageModel(model_config(recipe), seed=recipe.model.seed)
-    return model if empty else model.to(_dtype(recipe.train))
+    return model if empty else model.to(precision_of(recipe.train))
 
 
 def load_model(folder: Path, train: TrainSpec) -> VisionLanguageModel:
@@ -27,10 +27,11 @@ def load_model(folder: Path, train: TrainSpec) -> VisionLanguageModel:
         CorruptCorpusError: the folder does not hold it.
     """
     try:
-        return VisionLanguageModel.from_pretrained(folder, dtype=_dtype(train))
+        return VisionLanguageModel.from_pretrained(folder, dtype=precision_of(train))
     except (CheckpointError, OSError) as error:
         raise CorruptCorpusError(f"{folder} holds no whole model ({error}): delete it and train that stage again") from error
 
 
-def _dtype(train: TrainSpec) -> torch.dtype:
+def precision_of(train: TrainSpec) -> torch.dtype:
+    """The type that weights have and products are computed in."""
     return torch.bfloat16 if train.precision == "bf16" else torch.float32

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from manifests.rendering import IGNORED, Rendered
 from model.patches import images_to_patches
+from trainer.sample_facts import SampleFacts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class PackedBatch:
         image_grid_thw: int64 [N, 3] in patches; None without pictures.
         targets: tokens that carry next-token loss.
         visual_tokens: picture tokens among the T.
+        facts: of each sample in order; empty when nobody asked for them.
     """
 
     input_ids: Tensor
@@ -40,6 +42,7 @@ class PackedBatch:
     image_grid_thw: Tensor | None
     targets: int
     visual_tokens: int
+    facts: tuple[SampleFacts, ...] = ()
 
     @property
     def tokens(self) -> int:

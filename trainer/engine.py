@@ -10,6 +10,7 @@ every rank then has a gradient for every parameter.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,10 @@ from model.vlm import VisionLanguageModel
 from trainer.collate import PackedBatch
 from trainer.loader import StepBatches
 from trainer.ranks import Ranks, quietly
+from trainer.sample_facts import SampleKind
 from trainer.stages import trained_parts
+from trainer.stopwatch import Stopwatch
+from trainer.tally import StepSight, StepTally
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,8 @@ class StepFigures:
         loss: mean next-token loss in nats, over the step's targets.
         indexer_loss, balance_loss: means over the step's tokens; None where the phase has none.
         grad_norm: global norm before clipping.
+        forward_s, backward_s, optimiser_s: what this rank spent on each; collectives are where they are waited for.
+        sight: losses by kind of sample, experts, operations.
     """
 
     loss: float
@@ -42,6 +48,10 @@ class StepFigures:
     grad_norm: float
     tokens: int
     visual_tokens: int
+    forward_s: float
+    backward_s: float
+    optimiser_s: float
+    sight: StepSight
 
 
 class Objective(nn.Module):
@@ -52,6 +62,7 @@ class Objective(nn.Module):
         self.inner = model
         self.phase = phase
         self.sums: list[float] = []
+        self.tally: StepTally | None = None
 
     def forward(self, batch: PackedBatch, targets: float, tokens: float, weight: float) -> Tensor:
         """This pass's part of the step's loss.
@@ -79,6 +90,8 @@ class Objective(nn.Module):
             learned.append(self._blank_picture() * 0.0)
         indexer = 0.0 if output.indexer_loss is None else float(output.indexer_loss.detach())
         balance = float(output.load_balancing_loss.detach())
+        if self.tally is not None and weight:
+            self.tally.add(batch, output)
         self.sums = [float(output.token_losses_sum.detach()) * weight, indexer * share, balance * share]
         return torch.stack([term.float() for term in learned]).sum()
 
@@ -98,10 +111,20 @@ class PhaseEngine:
         phase: what trains, and on which loss.
         train: ZeRO stage, precision, clipping, weight decay.
         passes: forward passes of a full step on this rank.
+        kinds: of samples that losses are told apart by, the same on every rank.
     """
 
-    def __init__(self, model: VisionLanguageModel, phase: PhaseSpec, train: TrainSpec, *, passes: int, ranks: Ranks) -> None:
-        self.ranks, self.zero_stage = ranks, train.zero_stage
+    def __init__(
+        self,
+        model: VisionLanguageModel,
+        phase: PhaseSpec,
+        train: TrainSpec,
+        *,
+        passes: int,
+        ranks: Ranks,
+        kinds: Sequence[SampleKind] = (),
+    ) -> None:
+        self.ranks, self.zero_stage, self.kinds = ranks, train.zero_stage, kinds
         model.train_only(*trained_parts(phase))
         model.gradient_checkpointing = train.activation_checkpointing
         self.objective = Objective(model.to(ranks.device), phase)
@@ -130,15 +153,21 @@ class PhaseEngine:
         sums = [0.0, 0.0, 0.0]
         norm: float | None = None
         last = len(batches.batches) - 1
+        inner, watch = self.objective.inner, Stopwatch(self.ranks.device)
+        tally = StepTally(inner.config, self.objective.phase, self.kinds, self.ranks.device, waited_s=batches.waited_s)
+        self.objective.tally = tally
         for number, (batch, weight) in enumerate(batches.batches):
             self.engine.set_gradient_accumulation_boundary(number == last)
-            loss = self.engine(batch.to(self.ranks.device), targets, tokens, weight)
-            self.engine.backward(loss * self.ranks.world, scale_wrt_gas=False)
+            with watch("forward"):
+                loss = self.engine(batch.to(self.ranks.device), targets, tokens, weight)
+            with watch("backward"):
+                self.engine.backward(loss * self.ranks.world, scale_wrt_gas=False)
             if number == last and self.zero_stage == 0:
                 norm = float(torch.nn.utils.get_total_norm([p.grad for p in self.trained if p.grad is not None]))
-            self.engine.step()
+            with watch("optimiser"):
+                self.engine.step()
             sums = [total + value for total, value in zip(sums, self.objective.sums, strict=True)]
-        token_losses, indexer, balance = self.ranks.total(sums)
+        token_losses, indexer, balance, *seen = self.ranks.total([*sums, *tally.values()])
         return StepFigures(
             loss=token_losses / max(targets, 1.0),
             indexer_loss=None if self.objective.phase.attention == "dense" else indexer,
@@ -146,7 +175,29 @@ class PhaseEngine:
             grad_norm=float(self.engine.get_global_grad_norm() or 0.0) if norm is None else norm,
             tokens=int(tokens),
             visual_tokens=int(visual),
+            forward_s=watch.seconds("forward"),
+            backward_s=watch.seconds("backward"),
+            optimiser_s=watch.seconds("optimiser"),
+            sight=tally.sight(seen, tokens=tokens, world=self.ranks.world),
         )
+
+    @torch.no_grad()
+    def recall(self, batches: StepBatches) -> float | None:
+        """Share of dense attention mass on the indexers' choice, over each rank's first sequence of a step; None where no query
+        had to choose. Every rank must call it. Changes nothing that training depends on."""
+        covered = queries = 0.0
+        batch, weight = batches.batches[0]
+        batch = batch.to(self.ranks.device)
+        measured = self.objective.inner.indexer_recall(
+            batch.input_ids,
+            cu_seqlens=batch.cu_seqlens,
+            pixel_values=batch.pixel_values,
+            image_grid_thw=batch.image_grid_thw,
+        )
+        if weight:
+            covered, queries = measured.mean * measured.queries, float(measured.queries)
+        covered, queries = self.ranks.total([covered, queries])
+        return covered / queries if queries else None
 
     def save(self, folder: Path, tag: str) -> None:
         """Writes ``folder/tag``: trained weights and the optimiser's state, each rank its part."""

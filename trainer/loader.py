@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from manifests.sample import Visual, messages_from_rows
 from manifests.shards import read_media
 from manifests.tokenizer import Tokenizer, load_tokenizer
 from trainer.collate import PackedBatch, collate
+from trainer.sample_facts import SampleFacts, facts_of
 
 
 class StageSequences:
@@ -60,7 +61,7 @@ class StageSequences:
         self.segments: list[list[str]] = [[] for _ in numbers]
         for position, sample_id in segments.fetchall():
             self.segments[position].append(sample_id)
-        columns = "sample_id, messages, total_tokens, visual_tokens"
+        columns = "sample_id, messages, total_tokens, visual_tokens, task, modality, context_bucket, duration_bucket"
         samples = catalog.connection.sql(
             f"SELECT {columns} FROM samples WHERE sample_id IN (SELECT sample_id FROM segments WHERE {of_stage}) "
             "ORDER BY sample_id",
@@ -87,7 +88,14 @@ class StageSequences:
             for sample_id, sample in zip(self.segments[position], rendered, strict=True)
             for slot in sample.slots
         ]
-        return collate(rendered, pictures, patch=self.visual.patch, merge=self.visual.merge)
+        packed = collate(rendered, pictures, patch=self.visual.patch, merge=self.visual.merge)
+        return replace(packed, facts=tuple(self.facts(sample_id) for sample_id in self.segments[position]))
+
+    def facts(self, sample_id: str) -> SampleFacts:
+        """What the table says of a sample."""
+        row = self.row_of[sample_id]
+        columns = ("task", "modality", "context_bucket", "duration_bucket")
+        return facts_of(sample_id, *(self.samples.column(name)[row].as_py() for name in columns))
 
     def render(self, sample_id: str) -> Rendered:
         """The tokens of one sample, checked against its row.

@@ -1,6 +1,6 @@
 """What a run says about itself: one line a step, one row a stage, and the held-out figures between.
 
-    RUN/metrics.jsonl        stage, phase, step, loss, indexer_loss, balance_loss, grad_norm, lr, tokens, seconds, ...
+    RUN/metrics.jsonl        a `trainer.step_line.StepLine` a step
     RUN/summary.json         the recipe's name and a row for every finished stage
     RUN/evaluations.json     held-out figures: at the start, and after each stage
 
@@ -17,9 +17,9 @@ from typing import Any
 
 from manifests import files
 from manifests.stage_spec import Attention
-from trainer.engine import StepFigures
 from trainer.evaluate import Evaluation
 from trainer.stage_manifest import StageManifest
+from trainer.step_line import StepLine
 
 # First and last loss are means over this many steps: one step's loss is noise.
 WINDOW = 5
@@ -92,36 +92,11 @@ class MetricsFile:
         kept = [line for line in self.lines() if line["stage"] != stage or line["step"] <= steps]
         files.write_bytes(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
-    def append(
-        self,
-        *,
-        stage: int,
-        phase: str,
-        step: int,
-        figures: StepFigures,
-        learning_rate: float,
-        seconds: float,
-        data_wait_s: float,
-    ) -> None:
-        """Adds the line of one step, counted from 1 in its stage."""
-        line = {
-            "stage": stage,
-            "phase": phase,
-            "step": step,
-            "loss": figures.loss,
-            "indexer_loss": figures.indexer_loss,
-            "balance_loss": figures.balance_loss,
-            "grad_norm": figures.grad_norm,
-            "lr": learning_rate,
-            "tokens": figures.tokens,
-            "visual_tokens": figures.visual_tokens,
-            "seconds": round(seconds, 4),
-            "data_wait_s": round(data_wait_s, 4),
-            "tokens_per_s": round(figures.tokens / max(seconds, 1e-9), 1),
-        }
+    def append(self, line: StepLine) -> None:
+        """Adds the line of one step."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+            stream.write(line.text() + "\n")
 
 
 def stage_row(

@@ -19,19 +19,22 @@ from manifests.fingerprint import value_id
 from manifests.progress import Progress, silent
 from manifests.recipe import Recipe
 from model.vlm import VisionLanguageModel
-from trainer.build import build_model, load_model
+from trainer.build import build_model, load_model, precision_of
 from trainer.checkpoints import Checkpoints, Position, write_model
 from trainer.engine import PhaseEngine
 from trainer.evaluate import Evaluation, evaluate, evaluation_attention, phases_until
 from trainer.launch import Launch
-from trainer.loader import StageSequences, StepLoader
+from trainer.loader import StageSequences, StepLoader, step_positions
 from trainer.metrics import StageRow, TrainResult, stage_row
 from trainer.model_shape import model_config
 from trainer.parallel import require_plan
 from trainer.ranks import Ranks, start_ranks
 from trainer.run_folder import START, RunFolder
+from trainer.sample_facts import kinds_of
+from trainer.seeing import Seeing
 from trainer.stage_manifest import StageManifest, read_stages
 from trainer.stages import Phase, phases_of, trained_parameters, trained_parts
+from trainer.watching import Nobody, Watch
 
 HELDOUT_STAGE = 3
 
@@ -45,6 +48,7 @@ def train(
     resume: bool = False,
     launch: Launch = Launch(),  # noqa: B008, frozen
     progress: Progress = silent,
+    watch: Watch = Nobody(),  # noqa: B008, has no state
 ) -> TrainResult:
     """Trains stages of a plan, one after the other; finished ones are kept as they are. See `trainer.train`."""
     begun = time.perf_counter()
@@ -73,10 +77,11 @@ def train(
             )
     unchanged = len(rows) == len(wanted)
     if not unchanged:
-        run = _Run(catalog, manifests, identities, folder, launch, progress)
+        run = _Run(catalog, manifests, identities, folder, launch, progress, watch)
         for number in wanted:
             if number not in rows:
                 rows[number] = run.stage(number)
+        run.seeing.close()
     return TrainResult(
         stages=[asdict(rows[number]) for number in wanted], unchanged=unchanged, seconds=time.perf_counter() - begun
     )
@@ -113,6 +118,7 @@ class _Run:
         folder: RunFolder,
         launch: Launch,
         progress: Progress,
+        watch: Watch,
     ) -> None:
         self.catalog, self.manifests, self.identities, self.folder = catalog, manifests, identities, folder
         self.launch = launch
@@ -120,6 +126,9 @@ class _Run:
         self.ranks: Ranks = start_ranks()
         require_plan(launch, ranks=self.ranks.world, zero_stage=self.recipe.train.zero_stage, config=model_config(self.recipe))
         self.progress: Progress = progress if self.ranks.leads else silent
+        self.seeing = Seeing(
+            folder.folder, folder.metrics, manifests, ranks=self.ranks, watch=watch, precision=precision_of(self.recipe.train)
+        )
 
     @cached_property
     def heldout(self) -> StageSequences:
@@ -195,7 +204,8 @@ class _Run:
     ) -> None:
         number, train = manifest.spec.number, self.recipe.train
         passes = -(-manifest.spec.sequences_per_step // self.ranks.world)
-        engine = PhaseEngine(self._start(number, phase.index), phase.spec, train, passes=passes, ranks=self.ranks)
+        kinds = kinds_of(self.catalog, self.recipe.name, stage=number, split="train")
+        engine = PhaseEngine(self._start(number, phase.index), phase.spec, train, passes=passes, ranks=self.ranks, kinds=kinds)
         if tag is not None:
             engine.load(checkpoints.folder, tag)
         label = f"stage {number}/{phase.spec.name}"
@@ -209,6 +219,7 @@ class _Run:
             world=self.ranks.world,
         )
         self.progress(label, loader.first - phase.first, span)
+        self.seeing.phase(manifest, phase, first=loader.first)
         with loader:
             for batches in loader:
                 clock = time.perf_counter()
@@ -216,23 +227,27 @@ class _Run:
                 figures = engine.step(batches, rate)
                 seconds = time.perf_counter() - clock + batches.waited_s
                 steps = batches.step + 1
-                if self.ranks.leads:
-                    self.folder.metrics.append(
-                        stage=number,
-                        phase=phase.spec.name,
-                        step=steps,
-                        figures=figures,
-                        learning_rate=rate,
-                        seconds=seconds,
-                        data_wait_s=batches.waited_s,
-                    )
+                saves = steps == phase.last or steps % train.checkpoint_steps == 0
+                recalls = saves if self.launch.recall_steps is None else steps % (self.launch.recall_steps or steps + 1) == 0
+                self.seeing.step(
+                    figures,
+                    step=steps,
+                    sequences=step_positions(
+                        batches.step, sequences=manifest.sequences, per_step=manifest.spec.sequences_per_step
+                    ),
+                    learning_rate=rate,
+                    seconds=seconds,
+                    data_wait_s=batches.waited_s,
+                    recall=engine.recall(batches) if recalls and phase.spec.attention != "dense" else None,
+                )
                 self.progress(
                     label, steps - phase.first, span, f"loss {figures.loss:.2f}  {figures.tokens / seconds:,.0f} tok/s"
                 )
-                if steps == phase.last or steps % train.checkpoint_steps == 0:
+                if saves:
                     checkpoints.save(
                         Position(stage=number, phase=phase.index, steps=steps, world=self.ranks.world), engine.save
                     )
+                    self.seeing.checkpoint(steps)
         last = phase.index == len(phases) - 1
         write_model(
             self.folder.model(number) if last else self.folder.phase_model(number, phase.index), engine.export, self.ranks

@@ -19,11 +19,21 @@ def test_value_and_gradients_equal_cross_entropy(monkeypatch):
     targets[::7] = -100
     expected = cross_entropy(hidden @ head.weight.T, targets, reduction="sum")
     wanted = torch.autograd.grad(expected * 0.3, [hidden, head.weight])
-    total = head(hidden, targets)
+    total, each = head(hidden, targets)
     got = torch.autograd.grad(total * 0.3, [hidden, head.weight])
     torch.testing.assert_close(total, expected)
+    kept = targets != -100
+    torch.testing.assert_close(each, cross_entropy((hidden @ head.weight.T)[kept], targets[kept], reduction="none"))
+    assert not each.requires_grad
     for a, b in zip(got, wanted, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_losses_are_told_apart_by_sample():
+    targets = torch.tensor([3, -100, 5, 7, -100, 2, 1, -100])
+    sums, counts = losses.by_sample(torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0]), targets, ((0, 3), (3, 5), (5, 8)))
+    assert sums.tolist() == [3.0, 4.0, 24.0]
+    assert counts.tolist() == [2, 1, 2]
 
 
 def test_targets_stop_at_the_end_of_a_sample():
