@@ -43,6 +43,11 @@ def recomputed_later() -> Iterator[None]:
         _RECOMPUTED_LATER.reset(token)
 
 
+def is_recomputed_later() -> bool:
+    """Whether this is a first run, inside `recomputed_later`."""
+    return _RECOMPUTED_LATER.get()
+
+
 def _probabilities(reading: Reading, q_BXD: Tensor, k_BYD: Tensor, groups: int) -> Tensor:
     """Softmax over the keys a chunk reads, [B, X, Y]; q carries the scale."""
     logits = torch.bmm(q_BXD, k_BYD.transpose(1, 2))
@@ -120,7 +125,7 @@ class _SparseAttention(torch.autograd.Function):
         groups, keys, dim = k_GSD.shape
         scaled_THD = q * dim**-0.5
         learns = with_kl and any(ctx.needs_input_grad[3:6])
-        loss = _IndexerLoss(iq, ik, iw, with_gradient=learns and not _RECOMPUTED_LATER.get()) if with_kl else None
+        loss = _IndexerLoss(iq, ik, iw, with_gradient=learns and not is_recomputed_later()) if with_kl else None
         out_THD = torch.empty_like(q)
         selected = None
         if top_k is not None:

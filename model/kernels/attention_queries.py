@@ -1,0 +1,124 @@
+# mypy: allow-untyped-defs
+"""Sparse attention from the side of the queries: output with LSE, and later the queries' gradient.
+
+A program owns B neighbouring queries and one KV group: B x R query heads, the rows of its matrix products, share every
+key they load. Queries, probabilities and gradients stay in registers; keys and values come tile by tile, either the
+block's union (`neighbours`), gathered and masked by who selected what, or, for a short block, the keys that it sees, in a row.
+
+Decided here: probabilities are never kept. The forward pass keeps one number for each query and head, the logarithm (base
+2) of the sum of exponentials; with it both backward passes recompute a tile's probabilities exactly, without a maximum or
+a sum over tiles. The block's dO . out is formed once, with dq, and kept for the keys' side.
+
+Shapes: M = B * R rows of a program (query-major), N keys of a tile, D head dim, T tokens, H query heads, G groups,
+R = H / G heads of a group.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def read_tile(
+    n0, size, first, start, rows, bits, place_M,
+    N: tl.constexpr, SELECTED: tl.constexpr,
+):  # fmt: skip
+    """Which rows of the keys a tile holds [N], which of them are there [N], and who may read what [M, N].
+
+    `rows`, `bits`: the block's union. `place_M`: each row's query within the block.
+    """
+    n_N = n0 + tl.arange(0, N)
+    there_N = n_N < size
+    if SELECTED:
+        row_N = tl.load(rows + n_N, mask=there_N, other=0)
+        word_N = tl.load(bits + n_N, mask=there_N, other=0)
+        sees_MN = ((word_N[None, :] >> place_M[:, None]) & 1) != 0
+    else:
+        row_N = first + n_N
+        sees_MN = row_N[None, :] <= (start + place_M)[:, None]
+    return row_N, there_N, sees_MN
+
+
+@triton.jit
+def attend_queries(
+    q, k, v, out, lse, blocks, rows, bits, sizes, first_block, capacity, top_k, scale,
+    H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, B: tl.constexpr, N: tl.constexpr, SELECTED: tl.constexpr,
+):  # fmt: skip
+    """out [T, H, D] and lse [T, H] of the blocks that need a selection, or of the short ones. `scale`: D^-0.5 / ln 2.
+
+    Grid: (blocks, G), the last blocks, which read most, first.
+    """
+    slot = tl.num_programs(0) - 1 - tl.program_id(0)
+    group = tl.program_id(1)
+    block = blocks + (first_block + slot) * 4
+    start, count, first = tl.load(block), tl.load(block + 1), tl.load(block + 2)
+    if (count > 0) & ((start + count - first > top_k) == SELECTED):
+        R: tl.constexpr = H // G
+        m_M, d_D = tl.arange(0, B * R), tl.arange(0, D)
+        place_M = m_M // R
+        there_M = place_M < count
+        head_M = (start + place_M) * H + group * R + m_M % R
+        at_MD = head_M[:, None] * D + d_D[None, :]
+        q_MD = tl.load(q + at_MD, mask=there_M[:, None], other=0.0)
+        best_M = tl.full((B * R,), -1.0e30, tl.float32)
+        sum_M = tl.zeros((B * R,), tl.float32)
+        out_MD = tl.zeros((B * R, D), tl.float32)
+        size = tl.load(sizes + slot) if SELECTED else start + count - first
+        for n0 in range(0, size, N):
+            row_N, there_N, sees_MN = read_tile(
+                n0, size, first, start, rows + slot * capacity, bits + slot * capacity, place_M, N, SELECTED
+            )
+            at_ND = (row_N * G + group)[:, None] * D + d_D[None, :]
+            k_ND = tl.load(k + at_ND, mask=there_N[:, None], other=0.0)
+            logits_MN = tl.dot(q_MD, tl.trans(k_ND), input_precision="ieee") * scale
+            logits_MN = tl.where(sees_MN, logits_MN, float("-inf"))
+            above_M = tl.maximum(best_M, tl.max(logits_MN, 1))
+            p_MN = tl.exp2(logits_MN - above_M[:, None])
+            shrink_M = tl.exp2(best_M - above_M)
+            best_M, sum_M = above_M, sum_M * shrink_M + tl.sum(p_MN, 1)
+            v_ND = tl.load(v + at_ND, mask=there_N[:, None], other=0.0)
+            out_MD = out_MD * shrink_M[:, None]
+            out_MD = tl.dot(p_MN.to(v_ND.dtype), v_ND, out_MD, input_precision="ieee")
+        tl.store(out + at_MD, (out_MD / sum_M[:, None]).to(out.dtype.element_ty), mask=there_M[:, None])
+        tl.store(lse + head_M, best_M + tl.log2(sum_M), mask=there_M)
+
+
+@triton.jit
+def attend_queries_backward(
+    q, k, v, out, lse, grad_out, into_q, offset, blocks, rows, bits, sizes, first_block, capacity, top_k, scale, scale_q,
+    H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, B: tl.constexpr, N: tl.constexpr, SELECTED: tl.constexpr,
+):  # fmt: skip
+    """into_q [T, H, D] and offset [T, H] = grad_out . out; `scale_q`: D^-0.5. Grid as in `attend_queries`."""
+    slot = tl.num_programs(0) - 1 - tl.program_id(0)
+    group = tl.program_id(1)
+    block = blocks + (first_block + slot) * 4
+    start, count, first = tl.load(block), tl.load(block + 1), tl.load(block + 2)
+    if (count > 0) & ((start + count - first > top_k) == SELECTED):
+        R: tl.constexpr = H // G
+        m_M, d_D = tl.arange(0, B * R), tl.arange(0, D)
+        place_M = m_M // R
+        there_M = place_M < count
+        head_M = (start + place_M) * H + group * R + m_M % R
+        at_MD = head_M[:, None] * D + d_D[None, :]
+        q_MD = tl.load(q + at_MD, mask=there_M[:, None], other=0.0)
+        grad_MD = tl.load(grad_out + at_MD, mask=there_M[:, None], other=0.0)
+        out_MD = tl.load(out + at_MD, mask=there_M[:, None], other=0.0)
+        offset_M = tl.sum(grad_MD.to(tl.float32) * out_MD.to(tl.float32), 1)
+        tl.store(offset + head_M, offset_M, mask=there_M)
+        # An absent query gets an LSE that makes its probabilities 0.
+        lse_M = tl.load(lse + head_M, mask=there_M, other=float("inf"))
+        into_MD = tl.zeros((B * R, D), tl.float32)
+        size = tl.load(sizes + slot) if SELECTED else start + count - first
+        for n0 in range(0, size, N):
+            row_N, there_N, sees_MN = read_tile(
+                n0, size, first, start, rows + slot * capacity, bits + slot * capacity, place_M, N, SELECTED
+            )
+            at_ND = (row_N * G + group)[:, None] * D + d_D[None, :]
+            k_ND = tl.load(k + at_ND, mask=there_N[:, None], other=0.0)
+            v_ND = tl.load(v + at_ND, mask=there_N[:, None], other=0.0)
+            logits_MN = tl.dot(q_MD, tl.trans(k_ND), input_precision="ieee") * scale
+            p_MN = tl.where(sees_MN, tl.exp2(logits_MN - lse_M[:, None]), 0.0)
+            slope_MN = p_MN * (tl.dot(grad_MD, tl.trans(v_ND), input_precision="ieee") - offset_M[:, None])
+            into_MD = tl.dot(slope_MN.to(k_ND.dtype), k_ND, into_MD, input_precision="ieee")
+        tl.store(into_q + at_MD, (into_MD * scale_q).to(into_q.dtype.element_ty), mask=there_M[:, None])

@@ -1,0 +1,26 @@
+"""Triton's interpreter multiplies bfloat16 numbers as the integers that it keeps them in; here they are widened first."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _products_of_bfloat16():
+    if os.environ.get("TRITON_INTERPRET") != "1":
+        yield
+        return
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpreterBuilder
+
+    narrow = InterpreterBuilder.create_dot
+
+    def create_dot(self, a, b, *others):
+        a, b = (self.cast_impl(x, tl.float32) if x.dtype.scalar == tl.bfloat16 else x for x in (a, b))
+        return narrow(self, a, b, *others)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(InterpreterBuilder, "create_dot", create_dot)
+        yield
