@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import longreel_looking
+import longreel_training
 from longreel_looking import write_page
 from longreel_terminal import (
     EXIT_CODES,
@@ -297,15 +298,18 @@ def plan(
     emit({**result.counts, "digest": result.digest} | ({"costs": rows} if rows else {}), as_json, show)
 
 
-def _train(corpus: Path, recipe: Recipe, stages: list[int], run: Path, resume: bool, **choices: Any) -> Any:
+def _train(
+    corpus: Path, recipe: Recipe, stages: list[int], run: Path, resume: bool, *, quiet: bool = False, **choices: Any
+) -> Any:
+    from longreel_live import training
     from trainer import train as run_training
     from trainer.launch import Launch
 
     launch = Launch(**choices)
 
-    with showing() as terminal:
+    with training(quiet=quiet) as view:
         work = lambda: run_training(  # noqa: E731
-            corpus, recipe, stages=stages, out=run, resume=resume, launch=launch, progress=terminal
+            corpus, recipe, stages=stages, out=run, resume=resume, launch=launch, progress=view, watch=view
         )
         result = logged("train", corpus, recipe, work)
     summarise("train", result, f"stages {', '.join(map(str, stages))} in {run}")
@@ -416,6 +420,7 @@ def recipes(
 
 
 app.add_typer(longreel_looking.app)
+app.add_typer(longreel_training.app)
 
 
 @app.callback(invoke_without_command=True)

@@ -8,6 +8,8 @@ steps that it makes again.
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,9 @@ class TensorBoard:
         with quietly():
             from tensorboardX import SummaryWriter
 
-            self.writer: Any = SummaryWriter(str(folder), purge_step=first, flush_secs=10, write_to_disk=True)
+            # The library names files by the second: a run resumed at once would write over the events before it.
+            suffix = f".{first:08d}.{os.getpid()}.{time.time_ns()}"
+            self.writer: Any = SummaryWriter(str(folder), purge_step=first, flush_secs=10, filename_suffix=suffix)
 
     def step(self, line: StepLine, at: int) -> None:
         """Adds a step under its number over all stages."""

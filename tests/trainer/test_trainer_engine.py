@@ -92,5 +92,11 @@ def test_two_processes_see_the_losses_of_one(tiny_corpus: TinyCorpus, tmp_path: 
     one, two = read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two")
     assert [line["tokens"] for line in one] == [line["tokens"] for line in two]
     assert [line["loss"] for line in one] == pytest.approx([line["loss"] for line in two], rel=1e-5)
+    for alone, shared in zip(one, two, strict=True):
+        assert shared["losses"]["task"].keys() == alone["losses"]["task"].keys()
+        for task, (loss, targets) in alone["losses"]["task"].items():
+            assert shared["losses"]["task"][task] == pytest.approx([loss, targets], rel=1e-4)
+        assert shared["flops"] == alone["flops"]
+        assert shared["router_entropy"] == pytest.approx(alone["router_entropy"], rel=1e-4)
     rows = [json.loads((tmp_path / run / "summary.json").read_text())["stages"][0] for run in ("one", "two")]
     assert rows[0]["heldout_after"] == pytest.approx(rows[1]["heldout_after"], rel=1e-4)
