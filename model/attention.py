@@ -8,8 +8,9 @@
 Decided here: a packed row is a list of samples and attention is computed sample by sample, so that nothing ever
 crosses a boundary and no mask has to say so; rows cut into equal samples attend densely as one batch. The indexer's
 input is detached, its KL target is a constant, and its selection has no gradient: so the KL trains only the indexer
-and nothing else does. A cache makes the keys longer than the queries; the rest is the same code. On a GPU the whole row,
-or the new tokens of all cached samples, go to one kernel where `kernels.dispatch` finds one that serves.
+and nothing else does. A cache makes the keys longer than the queries, and so does a row that several ranks share
+(`model.sequence_shard`); the rest is the same code. On a GPU the whole row, or the new tokens of all cached samples, go to one
+kernel where `kernels.dispatch` finds one that serves.
 
 Shapes: T tokens of the row, M hidden size, H query heads, G KV groups, D head dim, J indexer heads, E indexer head dim.
 """
@@ -17,6 +18,7 @@ Shapes: T tokens of the row, M hidden size, H query heads, G KV groups, D head d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -30,6 +32,7 @@ from model.indexer import Indexer
 from model.kernels import dispatch
 from model.norms import RMSNorm
 from model.rope import rotate
+from model.sequence_shard import Segment, SequenceShard, whole
 
 
 class LayerCache(Protocol):
@@ -44,6 +47,7 @@ class AttentionContext:
 
     `samples`: (start, end) of each sample in the row; `cu_seqlens`: the same as [samples + 1] int32 on the device.
     `tables`, `index_tables`: cos and sin, [T, D / 2] and [T, E / 2].
+    `shard`: this rank's part of a row that several ranks share; then T counts its tokens, and `samples` the whole row's.
     `trains_indexer`: build the graph of the indexer in warm-up (the rest of the pass runs without one).
     `reference`: use `dsa_reference` instead of the fast path.
     """
@@ -59,6 +63,12 @@ class AttentionContext:
     measure_recall: bool = False
     keep_selected: bool = False
     reference: bool = False
+    shard: SequenceShard | None = None
+
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """What the tokens here read."""
+        return whole(self.samples) if self.shard is None else self.shard.segments(self.samples)
 
 
 @dataclass
@@ -94,14 +104,16 @@ class Attention(nn.Module):
         q_THD = rotate(self.q_norm(self.q_proj(x_TM).view(tokens, self.heads, self.head_dim)), *context.tables)
         k_TGD = rotate(self.k_norm(self.k_proj(x_TM).view(tokens, self.kv_heads, self.head_dim)), *context.tables)
         v_TGD = self.v_proj(x_TM).view(tokens, self.kv_heads, self.head_dim)
+        if context.shard is not None:
+            k_TGD, v_TGD = context.shard.gather(torch.stack((k_TGD, v_TGD), dim=1)).unbind(1)
         statistics = LayerAttention()
         if context.mode == "dense" and not context.measure_recall and cache is None:
-            return self.o_proj(_dense(q_THD, k_TGD, v_TGD, context.samples).reshape(tokens, -1)), statistics
+            return self.o_proj(_dense(q_THD, k_TGD, v_TGD, context.segments).reshape(tokens, -1)), statistics
 
         # In warm-up the stream carries no graph; what the indexer computes, slices of it included, needs one.
         with torch.set_grad_enabled(context.trains_indexer or torch.is_grad_enabled()):
             outs = self._read_samples(q_THD, k_TGD, v_TGD, x_TM.detach(), context, cache, statistics)
-        mixed_THD = torch.cat(outs) if outs else _dense(q_THD, k_TGD, v_TGD, context.samples)
+        mixed_THD = torch.cat(outs) if outs else _dense(q_THD, k_TGD, v_TGD, context.segments)
         return self.o_proj(mixed_THD.reshape(tokens, -1)), statistics
 
     def _read_samples(
@@ -116,7 +128,9 @@ class Attention(nn.Module):
     ) -> list[Tensor]:
         """Each sample's output [T, H, D], the indexer running; fills `statistics`. Dense without a cache gives none."""
         index_q, index_k, index_w = self.sa_indexer(x_TM, context.index_tables)
-        pasts = [(k_TGD[start:end], v_TGD[start:end], index_k[start:end]) for start, end in context.samples]
+        if context.shard is not None:
+            index_k = context.shard.gather(index_k)
+        pasts = [(k_TGD[first:last], v_TGD[first:last], index_k[first:last]) for _, _, first, last in context.segments]
         if cache is not None:
             pasts = [cache.append(number, *new) for number, new in enumerate(pasts)]
         served = _served(q_THD, k_TGD, v_TGD, (index_q, index_k, index_w), context, pasts if cache is not None else None)
@@ -126,7 +140,7 @@ class Attention(nn.Module):
                 statistics.selected = _by_sample(served.selected, context, from_row_start=cache is None)
             return [served.out]
         outs, kls, covered, selected = [], [], [], []
-        for (start, end), (k, v, ik) in zip(context.samples, pasts, strict=True):
+        for (start, end, _, _), (k, v, ik) in zip(context.segments, pasts, strict=True):
             q, iq, iw = q_THD[start:end], index_q[start:end], index_w[start:end]
             if context.measure_recall:
                 covered.append(covered_mass(q, k, iq, ik, iw, top_k=context.top_k, chunk=self.chunk))
@@ -161,7 +175,7 @@ def _served(
     pasts: list[tuple[Tensor, Tensor, Tensor]] | None,
 ) -> SampleAttention | None:
     """The row by a kernel, where one serves. `pasts`: all keys, values and indexer keys of each sample that has a cache."""
-    if context.mode == "dense" or context.reference or context.measure_recall:
+    if context.mode == "dense" or context.reference or context.measure_recall or context.shard is not None:
         return None
     index_q, index_k, index_w = indexer
     if pasts is None:
@@ -196,19 +210,37 @@ def _by_sample(selected_TK: Tensor, context: AttentionContext, *, from_row_start
     return sets
 
 
-def _dense(q_THD: Tensor, k_TGD: Tensor, v_TGD: Tensor, samples: tuple[tuple[int, int], ...]) -> Tensor:
+def _dense(q_THD: Tensor, k_SGD: Tensor, v_SGD: Tensor, segments: tuple[Segment, ...]) -> Tensor:
     """Causal attention inside each sample, without a cache: [T, H, D]."""
-    if len({end - start for start, end in samples}) == 1:
-        q, k, v = (x.view(len(samples), -1, *x.shape[1:]).transpose(1, 2) for x in (q_THD, k_TGD, v_TGD))
+    start, end, first, last = segments[0]
+    if len(q_THD) == len(k_SGD) and all(s.end - s.start == end - start for s in segments):
+        q, k, v = (x.view(len(segments), -1, *x.shape[1:]).transpose(1, 2) for x in (q_THD, k_SGD, v_SGD))
         mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         return mixed.transpose(1, 2).reshape(q_THD.shape)
-    return torch.cat([_dense(q_THD[s:e], k_TGD[s:e], v_TGD[s:e], ((s, e),)) for s, e in samples])
+    outs = []
+    for start, end, first, last in segments:
+        q, k, v = q_THD[start:end], k_SGD[first:last], v_SGD[first:last]
+        if end - start == last - first:
+            outs.append(_dense(q, k, v, whole(((0, end - start),))))
+        else:
+            outs.append(_dense_with_past(q, k, v))
+    return torch.cat(outs)
+
+
+# Queries that meet a past together: their mask is this times the keys.
+PAST_CHUNK = 512
 
 
 def _dense_with_past(q_THD: Tensor, k_SGD: Tensor, v_SGD: Tensor) -> Tensor:
     """Causal attention of the last T of S positions: [T, H, D]."""
-    queries, keys = q_THD.shape[0], k_SGD.shape[0]
-    visible = None if queries == 1 else torch.ones(queries, keys, dtype=torch.bool, device=q_THD.device).tril(keys - queries)
-    q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q_THD, k_SGD, v_SGD))
-    mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=visible, enable_gqa=True)
-    return mixed.squeeze(0).transpose(0, 1)
+    past, outs = len(k_SGD) - len(q_THD), []
+    for start in range(0, len(q_THD), PAST_CHUNK):
+        chunk_CHD = q_THD[start : start + PAST_CHUNK]
+        queries, keys = len(chunk_CHD), past + start + len(chunk_CHD)
+        visible = None
+        if queries > 1:
+            visible = torch.ones(queries, keys, dtype=torch.bool, device=q_THD.device).tril(keys - queries)
+        q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (chunk_CHD, k_SGD[:keys], v_SGD[:keys]))
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=visible, enable_gqa=True)
+        outs.append(mixed.squeeze(0).transpose(0, 1))
+    return outs[0] if len(outs) == 1 else torch.cat(outs)

@@ -36,19 +36,27 @@ class CheckpointError(ValueError):
     """A folder that does not hold the model its config.json describes."""
 
 
-def save(model: VisionLanguageModel, folder: Path, *, layout: Layout, max_shard_bytes: int) -> None:
+def save(
+    model: VisionLanguageModel,
+    folder: Path,
+    *,
+    layout: Layout,
+    max_shard_bytes: int,
+    tensors: dict[str, Tensor] | None = None,
+) -> None:
     """Writes config.json and the tensors: one `model.safetensors`, or shards of at most `max_shard_bytes` and an index.
 
     Args:
         layout: "keye_vl_2" is the whole model. "qwen3_moe" is its language model in Qwen3-MoE's own names, for programs
             that know no other: dense attention; vision tower, projector and indexers stay behind.
+        tensors: the values, by name, of a model whose own are spread over ranks; None: its `state_dict`.
 
     Raises:
         ValueError: an unknown layout, or "qwen3_moe" for a router balanced by bias, which that layout cannot say.
     """
     if layout not in ("keye_vl_2", "qwen3_moe"):
         raise ValueError(f"layout must be 'keye_vl_2' or 'qwen3_moe', got {layout!r}")
-    tensors: dict[str, Tensor] = model.state_dict()
+    tensors = model.state_dict() if tensors is None else tensors
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     if layout == "qwen3_moe":
         if model.config.decoder.moe.balance == "bias":

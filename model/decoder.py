@@ -36,7 +36,7 @@ class DecoderLayer(nn.Module):
     ) -> tuple[Tensor, LayerAttention, LayerRouting]:
         mixed_TM, attention = self.self_attn(self.input_layernorm(x_TM), context, cache)
         x_TM = x_TM + mixed_TM
-        routed_TM, routing = self.mlp(self.post_attention_layernorm(x_TM))
+        routed_TM, routing = self.mlp(self.post_attention_layernorm(x_TM), context.shard)
         return x_TM + routed_TM, attention, routing
 
 

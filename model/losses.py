@@ -30,10 +30,14 @@ def shifted_targets(labels_T: Tensor, samples: tuple[tuple[int, int], ...]) -> T
     return targets_T
 
 
-def by_sample(losses_N: Tensor, targets_T: Tensor, samples: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
-    """Loss sums [S] float64 and counts of targets [S] int64 of each sample, from the losses of the tokens with a target."""
+def by_sample(
+    losses_N: Tensor, targets_T: Tensor, samples: tuple[tuple[int, int], ...], rows_T: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Loss sums [S] float64 and counts of targets [S] int64 of each sample, from the losses of the tokens with a target.
+    `rows_T`: where in the row the tokens are, when they are not all of it."""
     ends_S = torch.tensor([end for _, end in samples], device=targets_T.device)
-    sample_N = torch.bucketize((targets_T != IGNORED).nonzero().squeeze(1), ends_S, right=True)
+    rows_N = (targets_T != IGNORED).nonzero().squeeze(1)
+    sample_N = torch.bucketize(rows_N if rows_T is None else rows_T[rows_N], ends_S, right=True)
     sums_S = torch.zeros(len(samples), dtype=torch.float64, device=targets_T.device)
     return sums_S.index_add_(0, sample_N, losses_N.double()), torch.bincount(sample_N, minlength=len(samples))
 

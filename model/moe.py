@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.config import MoEConfig
+from model.sequence_shard import SequenceShard
 
 
 @dataclass
@@ -145,8 +146,8 @@ class MoE(nn.Module):
         self.gate = Router(config, hidden_size)
         self.experts = Experts(config, hidden_size)
 
-    def forward(self, x_TM: Tensor) -> tuple[Tensor, LayerRouting]:
-        """[T, M] -> [T, M] and the layer's routing statistics."""
+    def forward(self, x_TM: Tensor, shard: SequenceShard | None = None) -> tuple[Tensor, LayerRouting]:
+        """[T, M] -> [T, M] and the layer's routing statistics; with a shard, these tokens' part of the row's."""
         probabilities_TE, weights_TK, experts_TK = self.gate(x_TM)
         order_R = experts_TK.flatten().argsort(stable=True)
         load_E = torch.bincount(experts_TK.flatten(), minlength=self.config.experts)
@@ -158,11 +159,13 @@ class MoE(nn.Module):
             places=place_R.view(experts_TK.shape),
             ends=load_E.cumsum(0).to(torch.int32),
         )
-        return self.experts(x_TM, weights_TK, order), self._statistics(probabilities_TE, load_E)
+        return self.experts(x_TM, weights_TK, order), self._statistics(probabilities_TE, load_E, shard)
 
-    def _statistics(self, probabilities_TE: Tensor, load_E: Tensor) -> LayerRouting:
-        share_E = load_E.float() / load_E.sum().clamp(min=1)
-        balance = self.config.experts * (share_E * probabilities_TE.mean(0)).sum()
+    def _statistics(self, probabilities_TE: Tensor, load_E: Tensor, shard: SequenceShard | None) -> LayerRouting:
+        # The loss is a product of two means over the row: a rank has its part of one of them, and needs the other whole.
+        row_E, tokens = (load_E, len(probabilities_TE)) if shard is None else (shard.total(load_E), shard.tokens)
+        share_E = row_E.float() / row_E.sum().clamp(min=1)
+        balance = self.config.experts * (share_E * (probabilities_TE.sum(0) / tokens)).sum()
         detached = probabilities_TE.detach()
-        entropy = -torch.special.xlogy(detached, detached).sum(-1).mean()
+        entropy = -torch.special.xlogy(detached, detached).sum() / tokens
         return LayerRouting(load=load_E, entropy=entropy, balance_loss=balance)

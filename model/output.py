@@ -1,7 +1,8 @@
 """What a forward pass returns.
 
 Decided here: losses stay apart and carry gradient; the caller says how they add up (`ModelOutput.combine`), because
-their weights belong to a stage and not to the model. Statistics are detached.
+their weights belong to a stage and not to the model. Statistics are detached. Of a row that ranks share each has a part of the
+losses, load and entropy, which add up to the row's; recall and `token_count` are the whole row's.
 
 Shapes: T tokens, V vocabulary, N layers, E experts, K selected keys.
 """

@@ -7,6 +7,8 @@ Decided here:
   groups (the published sum_t sum_g), averaged over tokens and layers, so that its weight does not depend on the
   length of a batch. `load_balancing_loss`: mean over layers, 1 when balanced. `ModelOutput.combine` adds them; the
   weights are the trainer's.
+- Several ranks may share a row (`shard`). Each is given the whole row's ids, grids and labels and the pixels of its own
+  pictures, and returns its part of every loss and statistic: over the ranks they add up to the row's.
 - Parts are named once, in `part_of`: freezing, learning rates and counting all use it.
 
 Shapes: T tokens, M hidden size, V vocabulary, P patches, N images or layers.
@@ -33,6 +35,7 @@ from model.output import ModelOutput, RecallStatistics, RouterStatistics
 from model.positions import check_visual_tokens, mrope_positions
 from model.projector import Projector
 from model.rope import mrope_tables
+from model.sequence_shard import SequenceShard
 from model.vision import VisionTower
 
 Part = Literal["vision", "projector", "embeddings", "decoder", "indexer", "lm_head"]
@@ -79,6 +82,8 @@ class VisionLanguageModel(nn.Module):
             self.model = Decoder(config.decoder)
             self.lm_head = LanguageHead(config.decoder.hidden_size, config.decoder.vocab_size, bias=False)
         self.vision_chunk_patches: int | None = None
+        # Ranks that must run the same layers in the same order look at a blank picture, times zero, where a row has none.
+        self.always_looks = False
         if device.type != "meta":
             self.to_empty(device=device)
             self.init_weights(seed)
@@ -140,6 +145,7 @@ class VisionLanguageModel(nn.Module):
         top_k: int | None = None,
         reference: bool = False,
         caches: Sequence[LayerCache] | None = None,
+        shard: SequenceShard | None = None,
     ) -> ModelOutput:
         """One pass over a packed row.
 
@@ -159,10 +165,14 @@ class VisionLanguageModel(nn.Module):
             top_k: overrides the configured number of keys a query reads.
             reference: compute attention by the plain formulas (tests).
             caches: one a layer, for generation; then a sample is the continuation of a cached one.
+            shard: this rank's part of a row that several ranks share; then pixel_values are those of `shard.pictures`,
+                None without any, and there are no logits and no caches.
 
         Raises:
             ValueError: shapes, lengths or visual token counts that do not fit, with both numbers.
         """
+        if shard is not None and (need_logits or caches is not None or (need_logits is None and labels is None)):
+            raise ValueError("a row that ranks share gives losses and statistics: ask for no logits, and give no caches")
         row = self._row(input_ids, cu_seqlens, attention)
         decoder = self.config.decoder
         if position_ids is None:
@@ -174,6 +184,8 @@ class VisionLanguageModel(nn.Module):
             )  # fmt: skip
             position_ids = position_ids.view(3, *row.shape)
         positions_3T = _three_axes(position_ids, row.shape)
+        if shard is not None:
+            positions_3T = positions_3T.index_select(1, shard.rows_L)
         rope = decoder.rope
         learns = torch.is_grad_enabled()
         context = AttentionContext(
@@ -190,18 +202,21 @@ class VisionLanguageModel(nn.Module):
             measure_recall=measure_recall,
             keep_selected=keep_selected,
             reference=reference,
+            shard=shard,
         )
         with torch.set_grad_enabled(learns and attention != "warmup"):
-            embedded_TM = self._embed(row.input_ids, pixel_values, image_grid_thw)
+            embedded_TM = self._embed(row.input_ids, pixel_values, image_grid_thw, shard)
             hidden_TM, attentions, routings = self.model(embedded_TM, context, caches)
             output = self._output(attentions, routings, context)
             if labels is not None:
                 if labels.shape != row.shape:
                     raise ValueError(f"labels have shape {tuple(labels.shape)}, input_ids {tuple(row.shape)}")
                 targets_T = shifted_targets(labels.reshape(-1), row.samples)
-                output.token_losses_sum, each_N = self.lm_head(hidden_TM, targets_T)
-                output.sample_losses, output.sample_targets = by_sample(each_N, targets_T, row.samples)
                 output.token_count = int((targets_T >= 0).sum())
+                rows_T = None if shard is None else shard.rows_L
+                here_T = targets_T if rows_T is None else targets_T[rows_T]
+                output.token_losses_sum, each_N = self.lm_head(hidden_TM, here_T)
+                output.sample_losses, output.sample_targets = by_sample(each_N, here_T, row.samples, rows_T)
                 output.loss = output.token_losses_sum / max(output.token_count, 1)
             if need_logits or (need_logits is None and labels is None and attention != "warmup"):
                 logits = self.lm_head(hidden_TM if logits_at is None else hidden_TM[logits_at])
@@ -224,11 +239,14 @@ class VisionLanguageModel(nn.Module):
             raise ValueError(f"cu_seqlens must rise from 0 to the {length} tokens of input_ids, got {bounds}")
         return _Row(input_ids.reshape(-1), tuple(itertools.pairwise(bounds)), input_ids.shape)
 
-    def _embed(self, input_ids_T: Tensor, pixel_values: Tensor | None, image_grid_thw: Tensor | None) -> Tensor:
-        embedded_TM = self.model.embed_tokens(input_ids_T)
+    def _embed(
+        self, input_ids_T: Tensor, pixel_values: Tensor | None, image_grid_thw: Tensor | None, shard: SequenceShard | None
+    ) -> Tensor:
+        here_T = input_ids_T if shard is None else shard.take(input_ids_T)
+        embedded_TM = self.model.embed_tokens(here_T)
         if self.config.vision is None and pixel_values is None:
             return embedded_TM
-        if (pixel_values is None) != (image_grid_thw is None):
+        if (pixel_values is None) != (image_grid_thw is None) and (shard is None or image_grid_thw is None):
             raise ValueError("pixel_values and image_grid_thw must be given together")
         check_visual_tokens(
             input_ids_T,
@@ -236,14 +254,31 @@ class VisionLanguageModel(nn.Module):
             image_token_id=self.config.image_token_id,
             merge_size=self.config.projector.merge_size,
         )
-        if pixel_values is None or image_grid_thw is None or not len(image_grid_thw):
-            return embedded_TM
-        visual_VM = self.encode_images(pixel_values, image_grid_thw)
-        where_V = (input_ids_T == self.config.image_token_id).nonzero().squeeze(1)
+        if image_grid_thw is None or not len(image_grid_thw):
+            return embedded_TM + self._blank(embedded_TM).sum() * 0 if self.always_looks else embedded_TM
+        where_V = (here_T == self.config.image_token_id).nonzero().squeeze(1)
+        if shard is None:
+            assert pixel_values is not None
+            visual_VM = self.encode_images(pixel_values, image_grid_thw)
+        else:
+            if pixel_values is not None and len(pixel_values):
+                visual_VM = self.encode_images(pixel_values, image_grid_thw[shard.pictures(image_grid_thw)])
+            else:
+                visual_VM = self._blank(embedded_TM)[:0]
+            visual_VM = shard.gather_pictures(visual_VM, image_grid_thw, self.config.projector.merge_size)
+            number_T = (input_ids_T == self.config.image_token_id).cumsum(0) - 1
+            visual_VM = visual_VM.index_select(0, shard.take(number_T)[where_V])
         return embedded_TM.index_copy(0, where_V, visual_VM.to(embedded_TM.dtype))
 
+    def _blank(self, like: Tensor) -> Tensor:
+        """The visual token of one blank picture, [1, M]."""
+        assert self.config.vision is not None
+        merge = self.config.projector.merge_size
+        pixels = torch.zeros(merge * merge, self.config.vision.patch_values, dtype=like.dtype, device=like.device)
+        return self.encode_images(pixels, torch.tensor([[1, merge, merge]], device=like.device))
+
     def _output(self, attentions: list[LayerAttention], routings: list[LayerRouting], context: AttentionContext) -> ModelOutput:
-        tokens = context.tables[0].shape[0]
+        tokens = context.samples[-1][1]
         output = ModelOutput(
             router=RouterStatistics(
                 load=torch.stack([routing.load for routing in routings]),
@@ -260,7 +295,10 @@ class VisionLanguageModel(nn.Module):
         covered = [layer.covered for layer in attentions if layer.covered is not None]
         if covered:
             seen = torch.cat([torch.arange(1, end - start + 1) for start, end in context.samples])
-            reached_NT, attainable_NT = torch.stack(covered, dim=1)
+            covered_2NT = torch.stack(covered, dim=1)
+            if context.shard is not None:
+                covered_2NT = context.shard.gather(covered_2NT.permute(2, 0, 1)).permute(1, 2, 0)
+            reached_NT, attainable_NT = covered_2NT
             output.recall = RecallStatistics.of(reached_NT, attainable_NT, seen.to(covered[0].device) > context.top_k)
         if context.keep_selected:
             output.selected = [layer.selected for layer in attentions if layer.selected is not None]
@@ -275,6 +313,7 @@ class VisionLanguageModel(nn.Module):
         pixel_values: Tensor | None = None,
         image_grid_thw: Tensor | None = None,
         top_k: int | None = None,
+        shard: SequenceShard | None = None,
     ) -> RecallStatistics:
         """Share of dense attention mass that the indexers' top-k sets cover, layer by layer, on a dense pass.
 
@@ -283,7 +322,7 @@ class VisionLanguageModel(nn.Module):
         """
         output = self(
             input_ids, None, cu_seqlens, pixel_values, image_grid_thw, "dense",
-            need_logits=False, measure_recall=True, top_k=top_k,
+            need_logits=False, measure_recall=True, top_k=top_k, shard=shard,
         )  # fmt: skip
         assert output.recall is not None
         return output.recall
@@ -323,12 +362,13 @@ class VisionLanguageModel(nn.Module):
         *,
         layout: Literal["keye_vl_2", "qwen3_moe"] = "keye_vl_2",
         max_shard_bytes: int = 4 * 2**30,
+        tensors: dict[str, Tensor] | None = None,
     ) -> None:
         """Writes config.json and safetensors: the whole model with the published names, or with layout "qwen3_moe" its
-        language model as a Qwen3-MoE folder; see `model.checkpoint.save`."""
+        language model as a Qwen3-MoE folder; `tensors` replace its own values; see `model.checkpoint.save`."""
         from model.checkpoint import save
 
-        save(self, Path(folder), layout=layout, max_shard_bytes=max_shard_bytes)
+        save(self, Path(folder), layout=layout, max_shard_bytes=max_shard_bytes, tensors=tensors)
 
     @classmethod
     def from_pretrained(

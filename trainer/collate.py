@@ -18,6 +18,7 @@ from torch import Tensor
 
 from manifests.rendering import IGNORED, Rendered
 from model.patches import images_to_patches
+from model.sequence_shard import SequenceShard, pixels_of
 from trainer.sample_facts import SampleFacts
 
 
@@ -48,6 +49,13 @@ class PackedBatch:
     def tokens(self) -> int:
         """T."""
         return int(self.input_ids.shape[0])
+
+    def for_shard(self, shard: SequenceShard) -> PackedBatch:
+        """The same batch with the pixels of the rank's own pictures only."""
+        if self.pixel_values is None or self.image_grid_thw is None:
+            return self
+        mine = shard.pictures(self.image_grid_thw)
+        return replace(self, pixel_values=pixels_of(self.pixel_values, self.image_grid_thw, mine))
 
     def to(self, device: torch.device) -> PackedBatch:
         """The same batch on a device."""

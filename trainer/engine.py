@@ -4,8 +4,9 @@ Decided here: one packed sequence is one forward pass, on any number of ranks, s
 units however it is spread: next-token losses divided by the targets of the whole step, KL and balancing losses weighted by
 tokens of the whole step. (Packing several sequences into one pass gained 25% at 256 tokens and nothing from 1,024 on, and would
 have made the balancing loss depend on the number of ranks.) DeepSpeed averages gradients over ranks, so each pass is scaled by
-their number. A pass without pictures still sends one blank picture, times zero, through the vision tower when that trains:
-every rank then has a gradient for every parameter.
+their number; ranks that share a sequence each have a part of its losses, and of their gradients, that add up in the same way.
+A pass without pictures still looks at a blank one, times zero: every rank then has a gradient for every parameter, and runs the
+same layers in the same order, which collectives inside a pass need.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from torch import Tensor, nn
 
 from manifests.recipe import TrainSpec
 from manifests.stage_spec import PhaseSpec
+from model.sequence_shard import SequenceShard
 from model.vlm import VisionLanguageModel
 from trainer.collate import PackedBatch
 from trainer.loader import StepBatches
+from trainer.parallel import Groups
 from trainer.ranks import Ranks, quietly
 from trainer.sample_facts import SampleKind
 from trainer.stages import trained_parts
@@ -64,10 +67,13 @@ class Objective(nn.Module):
         self.sums: list[float] = []
         self.tally: StepTally | None = None
 
-    def forward(self, batch: PackedBatch, targets: float, tokens: float, weight: float) -> Tensor:
+    def forward(
+        self, batch: PackedBatch, targets: float, tokens: float, weight: float, shard: SequenceShard | None = None
+    ) -> Tensor:
         """This pass's part of the step's loss.
 
         Args:
+            shard: this rank's part of the sequence, when ranks share it.
             targets, tokens: of the whole step, over all ranks.
             weight: 0 for a pass that only keeps ranks in step.
         """
@@ -78,6 +84,7 @@ class Objective(nn.Module):
             image_grid_thw=batch.image_grid_thw,
             attention=self.phase.attention,
             labels=batch.labels,
+            shard=shard,
         )
         share = weight * batch.tokens / max(tokens, 1.0)
         terms = [
@@ -86,21 +93,12 @@ class Objective(nn.Module):
             (output.load_balancing_loss, self.phase.balance_lambda * share),
         ]
         learned = [value * factor for value, factor in terms if value is not None and value.requires_grad]
-        if batch.pixel_values is None and self.phase.trains != "indexer":
-            learned.append(self._blank_picture() * 0.0)
         indexer = 0.0 if output.indexer_loss is None else float(output.indexer_loss.detach())
         balance = float(output.load_balancing_loss.detach())
         if self.tally is not None and weight:
-            self.tally.add(batch, output)
+            self.tally.add(batch, output, ranks=1 if shard is None else shard.size)
         self.sums = [float(output.token_losses_sum.detach()) * weight, indexer * share, balance * share]
         return torch.stack([term.float() for term in learned]).sum()
-
-    def _blank_picture(self) -> Tensor:
-        vision, merge = self.inner.config.vision, self.inner.config.projector.merge_size
-        assert vision is not None
-        parameter = next(self.inner.parameters())
-        pixels = torch.zeros(merge * merge, vision.patch_values, dtype=parameter.dtype, device=parameter.device)
-        return self.inner.encode_images(pixels, torch.tensor([[1, merge, merge]], device=parameter.device)).sum()
 
 
 class PhaseEngine:
@@ -112,6 +110,7 @@ class PhaseEngine:
         train: ZeRO stage, precision, clipping, weight decay.
         passes: forward passes of a full step on this rank.
         kinds: of samples that losses are told apart by, the same on every rank.
+        groups: the ranks that share sequences with this one.
     """
 
     def __init__(
@@ -123,10 +122,12 @@ class PhaseEngine:
         passes: int,
         ranks: Ranks,
         kinds: Sequence[SampleKind] = (),
+        groups: Groups = Groups(),  # noqa: B008, frozen
     ) -> None:
-        self.ranks, self.zero_stage, self.kinds = ranks, train.zero_stage, kinds
+        self.ranks, self.groups, self.zero_stage, self.kinds = ranks, groups, train.zero_stage, kinds
         model.train_only(*trained_parts(phase))
         model.gradient_checkpointing = train.activation_checkpointing
+        model.always_looks = phase.trains != "indexer" or ranks.world > 1
         self.objective = Objective(model.to(ranks.device), phase)
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         with quietly():
@@ -141,13 +142,14 @@ class PhaseEngine:
     def step(self, batches: StepBatches, learning_rate: float) -> StepFigures:
         """Forward and backward of every pass, then the update."""
         counted = [batch for batch, weight in batches.batches if weight]
-        targets, tokens, visual = self.ranks.total(
+        counts = self.ranks.total(
             [
                 sum(batch.targets for batch in counted),
                 sum(batch.tokens for batch in counted),
                 sum(batch.visual_tokens for batch in counted),
             ]
         )
+        targets, tokens, visual = (count / self.ranks.sharing for count in counts)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
         sums = [0.0, 0.0, 0.0]
@@ -158,8 +160,9 @@ class PhaseEngine:
         self.objective.tally = tally
         for number, (batch, weight) in enumerate(batches.batches):
             self.engine.set_gradient_accumulation_boundary(number == last)
+            here, shard = self._here(batch)
             with watch("forward"):
-                loss = self.engine(batch.to(self.ranks.device), targets, tokens, weight)
+                loss = self.engine(here, targets, tokens, weight, shard)
             with watch("backward"):
                 self.engine.backward(loss * self.ranks.world, scale_wrt_gas=False)
             if number == last and self.zero_stage == 0:
@@ -181,18 +184,24 @@ class PhaseEngine:
             sight=tally.sight(seen, tokens=tokens, world=self.ranks.world),
         )
 
+    def _here(self, batch: PackedBatch) -> tuple[PackedBatch, SequenceShard | None]:
+        """A batch on this rank's device, and its part of it."""
+        shard = self.groups.shard(batch.tokens, self.ranks)
+        return (batch if shard is None else batch.for_shard(shard)).to(self.ranks.device), shard
+
     @torch.no_grad()
     def recall(self, batches: StepBatches) -> float | None:
         """Share of dense attention mass on the indexers' choice, over each rank's first sequence of a step; None where no query
         had to choose. Every rank must call it. Changes nothing that training depends on."""
         covered = queries = 0.0
         batch, weight = batches.batches[0]
-        batch = batch.to(self.ranks.device)
+        batch, shard = self._here(batch)
         measured = self.objective.inner.indexer_recall(
             batch.input_ids,
             cu_seqlens=batch.cu_seqlens,
             pixel_values=batch.pixel_values,
             image_grid_thw=batch.image_grid_thw,
+            shard=shard,
         )
         if weight:
             covered, queries = measured.mean * measured.queries, float(measured.queries)
@@ -211,18 +220,22 @@ class PhaseEngine:
 
     def export(self, folder: Path) -> None:
         """Writes the whole model as safetensors with the published names; only the leading rank writes."""
-        if self.zero_stage == 3:
-            import deepspeed
-
-            with deepspeed.zero.GatheredParameters(list(self.objective.inner.parameters()), modifier_rank=None):
-                self._write(folder)
-        else:
-            self._write(folder)
+        tensors = self._gathered() if self.zero_stage == 3 else None
+        if self.ranks.leads:
+            self.objective.inner.save_pretrained(folder, tensors=tensors)
         self.ranks.wait()
 
-    def _write(self, folder: Path) -> None:
-        if self.ranks.leads:
-            self.objective.inner.save_pretrained(folder)
+    def _gathered(self) -> dict[str, Tensor]:
+        """The whole model's values in the leading rank's main memory; one tensor at a time is whole on the device."""
+        import deepspeed
+
+        model = self.objective.inner
+        tensors = dict(model.named_buffers())
+        for name, parameter in model.named_parameters():
+            with deepspeed.zero.GatheredParameters([parameter]):
+                if self.ranks.leads:
+                    tensors[name] = parameter.detach().cpu().clone()
+        return tensors
 
     def close(self) -> None:
         """Takes DeepSpeed's hooks off the model."""

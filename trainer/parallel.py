@@ -7,12 +7,21 @@ over all W ranks whatever they share, because a parameter's gradient is the sum 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from manifests.errors import UsageError
 from model.config import ModelConfig
 from trainer.launch import Launch
 
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
-def require_plan(launch: Launch, *, ranks: int, zero_stage: int, config: ModelConfig) -> None:
+    from model.sequence_shard import SequenceShard
+    from trainer.ranks import Ranks
+
+
+def require_plan(launch: Launch, *, ranks: int, zero_stage: int, precision: str, config: ModelConfig) -> None:
     """Nothing, when this many ranks can train this model that way.
 
     Raises:
@@ -23,6 +32,8 @@ def require_plan(launch: Launch, *, ranks: int, zero_stage: int, config: ModelCo
     for option, value in (("--sequence-parallel", sequence), ("--expert-parallel", expert)):
         if ranks % value:
             raise UsageError(f"{option} {value} does not divide the {ranks} ranks of this run")
+    if zero_stage == 0 and precision == "bf16":
+        raise UsageError("ZeRO 0 keeps no fp32 copy of bf16 weights, so small updates are lost: give --zero 1, 2 or 3")
     if experts % expert:
         raise UsageError(f"--expert-parallel {expert} does not divide the {experts} experts of a layer")
     if expert > 1 and zero_stage not in (1, 2):
@@ -30,7 +41,48 @@ def require_plan(launch: Launch, *, ranks: int, zero_stage: int, config: ModelCo
             f"--expert-parallel {expert} goes with ZeRO 1 or 2, not {zero_stage}: ZeRO 3 would divide over all ranks weights "
             "that differ from rank to rank, ZeRO 0 would average them; give --zero 1"
         )
-    if sequence > 1:
-        raise UsageError(f"--sequence-parallel {sequence}: not yet")
     if expert > 1:
         raise UsageError(f"--expert-parallel {expert}: not yet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Groups:
+    """The ranks that this one shares with; None where it is alone.
+
+    Attributes:
+        sequence: the ranks that share this one's packed sequences.
+    """
+
+    sequence: ProcessGroup | None = None
+
+    def shard(self, tokens: int, ranks: Ranks) -> SequenceShard | None:
+        """This rank's part of a packed sequence.
+
+        Raises:
+            UsageError: the sequence is too short to be shared.
+        """
+        if self.sequence is None:
+            return None
+        from model.sequence_shard import SequenceShard
+
+        try:
+            return SequenceShard(
+                tokens, rank=ranks.rank % ranks.sharing, size=ranks.sharing, group=self.sequence, device=ranks.device
+            )
+        except ValueError as error:
+            raise UsageError(f"{error}: use fewer with --sequence-parallel") from error
+
+
+def make_groups(launch: Launch) -> Groups:
+    """Builds the groups; every rank calls it, once."""
+    return Groups(sequence=_neighbours(launch.sequence_parallel))
+
+
+def _neighbours(size: int) -> ProcessGroup | None:
+    """The group of `size` neighbours this rank is in; all ranks make all groups, as torch asks."""
+    if size == 1:
+        return None
+    import torch.distributed
+
+    mine, _ = torch.distributed.new_subgroups(group_size=size)
+    return mine

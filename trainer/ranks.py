@@ -25,11 +25,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """This process among those of the run."""
+    """This process among those of the run.
+
+    Attributes:
+        sharing: neighbours that work on the same packed sequences (`trainer.parallel`).
+    """
 
     rank: int
     world: int
     device: torch.device
+    sharing: int = 1
+
+    @property
+    def data_rank(self) -> int:
+        """Which of the data groups this process belongs to."""
+        return self.rank // self.sharing
+
+    @property
+    def data_world(self) -> int:
+        """How many data groups there are: each reads its own sequences."""
+        return self.world // self.sharing
 
     @property
     def leads(self) -> bool:

@@ -27,7 +27,7 @@ from trainer.launch import Launch
 from trainer.loader import StageSequences, StepLoader, step_positions
 from trainer.metrics import StageRow, TrainResult, stage_row
 from trainer.model_shape import model_config
-from trainer.parallel import require_plan
+from trainer.parallel import make_groups, require_plan
 from trainer.ranks import Ranks, start_ranks
 from trainer.run_folder import START, RunFolder
 from trainer.sample_facts import kinds_of
@@ -123,8 +123,15 @@ class _Run:
         self.catalog, self.manifests, self.identities, self.folder = catalog, manifests, identities, folder
         self.launch = launch
         self.recipe = _launched(next(iter(manifests.values())).recipe, launch)
-        self.ranks: Ranks = start_ranks()
-        require_plan(launch, ranks=self.ranks.world, zero_stage=self.recipe.train.zero_stage, config=model_config(self.recipe))
+        self.ranks: Ranks = replace(start_ranks(), sharing=launch.sequence_parallel)
+        require_plan(
+            launch,
+            ranks=self.ranks.world,
+            zero_stage=self.recipe.train.zero_stage,
+            precision=self.recipe.train.precision,
+            config=model_config(self.recipe),
+        )
+        self.groups = make_groups(launch)
         self.progress: Progress = progress if self.ranks.leads else silent
         self.seeing = Seeing(
             folder.folder, folder.metrics, manifests, ranks=self.ranks, watch=watch, precision=precision_of(self.recipe.train)
@@ -203,9 +210,16 @@ class _Run:
         tag: str | None,
     ) -> None:
         number, train = manifest.spec.number, self.recipe.train
-        passes = -(-manifest.spec.sequences_per_step // self.ranks.world)
-        kinds = kinds_of(self.catalog, self.recipe.name, stage=number, split="train")
-        engine = PhaseEngine(self._start(number, phase.index), phase.spec, train, passes=passes, ranks=self.ranks, kinds=kinds)
+        passes = -(-manifest.spec.sequences_per_step // self.ranks.data_world)
+        engine = PhaseEngine(
+            self._start(number, phase.index),
+            phase.spec,
+            train,
+            passes=passes,
+            ranks=self.ranks,
+            kinds=kinds_of(self.catalog, self.recipe.name, stage=number, split="train"),
+            groups=self.groups,
+        )
         if tag is not None:
             engine.load(checkpoints.folder, tag)
         label = f"stage {number}/{phase.spec.name}"
@@ -215,8 +229,8 @@ class _Run:
             per_step=manifest.spec.sequences_per_step,
             first=max(position.steps, phase.first),
             last=phase.last,
-            rank=self.ranks.rank,
-            world=self.ranks.world,
+            rank=self.ranks.data_rank,
+            world=self.ranks.data_world,
         )
         self.progress(label, loader.first - phase.first, span)
         self.seeing.phase(manifest, phase, first=loader.first)

@@ -67,9 +67,9 @@ class StepTally:
         self.samples: list[tuple[tuple[SampleFacts, ...], Tensor]] = []
 
     @torch.no_grad()
-    def add(self, batch: PackedBatch, output: ModelOutput) -> None:
-        """Adds a forward pass."""
-        self.flops += step_flops(self.config, self.phase, batch)
+    def add(self, batch: PackedBatch, output: ModelOutput, *, ranks: int = 1) -> None:
+        """Adds a forward pass, or this rank's part of one that so many ranks share."""
+        self.flops += step_flops(self.config, self.phase, batch) / ranks
         self.load_NE += output.router.load
         self.entropy_N += output.router.entropy * batch.tokens
         if output.indexer_loss_per_layer is not None:

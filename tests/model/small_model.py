@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from model import VisionLanguageModel, presets
 from model.config import ModelConfig
+
+if TYPE_CHECKING:
+    from transformers import Qwen3MoeForCausalLM
 
 
 def small_config(*, top_k: int = 16) -> ModelConfig:
@@ -49,6 +52,8 @@ def row_with_images(grids: list[tuple[int, int]], text: int, seed: int = 0) -> t
 
 def qwen_of(model: VisionLanguageModel) -> Qwen3MoeForCausalLM:
     """transformers' model of the same geometry and weights, eager attention."""
+    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+
     decoder = model.config.decoder
     config = Qwen3MoeConfig(
         vocab_size=decoder.vocab_size,

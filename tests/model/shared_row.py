@@ -1,0 +1,97 @@
+"""Run by torchrun: one row on all ranks together against the same row on each alone; writes relative differences as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from small_model import random_model, row_with_images, small_config
+
+from model import VisionLanguageModel
+from model.output import ModelOutput
+from model.sequence_shard import SequenceShard, pixels_of
+
+GRIDS = [(4, 4), (2, 2), (4, 2), (4, 4), (2, 2)]
+
+
+def total(x: torch.Tensor) -> torch.Tensor:
+    """The sum over ranks."""
+    summed = x.detach().double().clone()
+    dist.all_reduce(summed)
+    return summed
+
+
+def figures(output: ModelOutput) -> dict[str, torch.Tensor]:
+    """Everything that adds up."""
+    assert output.token_losses_sum is not None
+    assert output.sample_losses is not None
+    assert output.sample_targets is not None
+    found = {
+        "token_losses_sum": output.token_losses_sum, "load_balancing_loss": output.load_balancing_loss,
+        "load": output.router.load, "entropy": output.router.entropy, "sample_losses": output.sample_losses,
+        "sample_targets": output.sample_targets,
+    }  # fmt: skip
+    if output.indexer_loss is not None and output.indexer_loss_per_layer is not None:
+        found |= {"indexer_loss": output.indexer_loss, "indexer_loss_per_layer": output.indexer_loss_per_layer}
+    return found
+
+
+def gradients(model: VisionLanguageModel, output: ModelOutput) -> dict[str, torch.Tensor]:
+    """Of a weighted sum of the losses."""
+    terms = [(output.token_losses_sum, 0.02), (output.indexer_loss, 0.7), (output.load_balancing_loss, 0.3)]
+    torch.stack([loss * weight for loss, weight in terms if loss is not None and loss.requires_grad]).sum().backward()
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad(set_to_none=True)
+    return found
+
+
+def main() -> None:
+    dist.init_process_group("gloo")
+    rank, size = dist.get_rank(), dist.get_world_size()
+    model = random_model(small_config(top_k=8))
+    ids, pixels, grid = row_with_images(GRIDS, text=13)
+    cu = torch.tensor([0, 41, 47, len(ids)])
+    labels = ids.clone()
+    labels[::5] = -100
+    results: dict[str, Any] = {}
+    shard = SequenceShard(len(ids), rank=rank, size=size, group=dist.group.WORLD)
+    mine = pixels_of(pixels, grid, shard.pictures(grid))
+    for mode in ("dense", "warmup", "sparse"):
+        for checkpointing in (False, True):
+            model.gradient_checkpointing = checkpointing
+            common = {"cu_seqlens": cu, "image_grid_thw": grid, "attention": mode, "labels": labels}
+            part = model(ids, pixel_values=mine, shard=shard, **common)
+            parts = gradients(model, part)
+            one = model(ids, pixel_values=pixels, **common)
+            wholes = gradients(model, one)
+            differences = {}
+            for name, whole in figures(one).items():
+                differences[name] = float((total(figures(part)[name]) - whole).abs().max() / whole.abs().max())
+            for name, whole in wholes.items():
+                summed = total(parts[name]) if name in parts else total(torch.zeros_like(whole))
+                differences[name] = float((summed - whole).abs().max() / whole.abs().max().clamp_min(1e-12))
+            extra = set(parts) - set(wholes)
+            differences |= dict.fromkeys(extra, 1.0)
+            results[f"{mode} {checkpointing}"] = differences
+    with torch.no_grad():
+        measured = {"measure_recall": True, "need_logits": False, "cu_seqlens": cu, "image_grid_thw": grid, "labels": labels}
+        here = model(ids, pixel_values=mine, shard=shard, **measured).recall
+        one_rank = model(ids, pixel_values=pixels, **measured).recall
+    assert here is not None
+    assert one_rank is not None
+    results["recall"] = [[r.mean, r.mean_all, r.attainable, r.queries] for r in (here, one_rank)]
+    counts = torch.zeros(size, dtype=torch.int64)
+    counts[rank] = len(mine)
+    dist.all_reduce(counts)
+    results["pixels"] = counts.tolist()
+    if rank == 0:
+        Path(sys.argv[1]).write_text(json.dumps(results))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
