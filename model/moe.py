@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.config import MoEConfig
+from model.expert_shard import ExpertShard
 from model.sequence_shard import SequenceShard
 
 
@@ -66,13 +67,29 @@ class _Order(NamedTuple):
     """Where the rows go: a row is one choice of one token, and rows are sorted by expert.
 
     `choices` [R]: which choice, counted token by token, each sorted row is. `tokens` [R]: whose it is. `places` [T, K]: the
-    sorted row of each choice. `ends` [E] int32: where each expert's rows end.
+    sorted row of each choice. `load` [E]: rows of each expert. `ends` [E] int32: where they end.
     """
 
     choices: Tensor
     tokens: Tensor
     places: Tensor
+    load: Tensor
     ends: Tensor
+
+    @classmethod
+    def of(cls, experts_TK: Tensor, experts: int) -> _Order:
+        """From each token's choices among so many experts."""
+        order_R = experts_TK.flatten().argsort(stable=True)
+        load_E = torch.bincount(experts_TK.flatten(), minlength=experts)
+        place_R = torch.empty_like(order_R)
+        place_R[order_R] = torch.arange(order_R.shape[0], device=order_R.device)
+        return cls(
+            choices=order_R,
+            tokens=order_R // experts_TK.shape[1],
+            places=place_R.view(experts_TK.shape),
+            load=load_E,
+            ends=load_E.cumsum(0).to(torch.int32),
+        )
 
 
 class _ExpertSum(torch.autograd.Function):
@@ -126,16 +143,61 @@ class _ExpertSum(torch.autograd.Function):
         return into_x, into_weights, into_gate_up, into_down, None
 
 
+class _Spread(torch.autograd.Function):
+    """Each token once for each of its choices, sorted by expert: [T, M] -> [R, M]."""
+
+    @staticmethod
+    def forward(ctx: Any, x_TM: Tensor, order: _Order) -> Tensor:
+        ctx.save_for_backward(order.places)
+        return x_TM.index_select(0, order.tokens)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return functional.embedding_bag(ctx.saved_tensors[0], gradients[0], mode="sum"), None
+
+
+class _Gather(torch.autograd.Function):
+    """The sum of each token's rows: [R, M] -> [T, M]; `_Spread` the other way."""
+
+    @staticmethod
+    def forward(ctx: Any, rows_RM: Tensor, order: _Order) -> Tensor:
+        ctx.save_for_backward(order.tokens)
+        return functional.embedding_bag(order.places, rows_RM, mode="sum")
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0].index_select(0, ctx.saved_tensors[0]), None
+
+
 class Experts(nn.Module):
-    """All experts' weights, input-major as published: gate_up_proj [E, M, 2I] (gate then up), down_proj [E, I, M]."""
+    """All experts' weights, input-major as published: gate_up_proj [E, M, 2I] (gate then up), down_proj [E, I, M].
+
+    With a `shard` the weights are those of this rank's experts, and rows travel to where their expert is.
+    """
 
     def __init__(self, config: MoEConfig, hidden_size: int) -> None:
         super().__init__()
         self.gate_up_proj = nn.Parameter(torch.empty(config.experts, hidden_size, 2 * config.expert_size))
         self.down_proj = nn.Parameter(torch.empty(config.experts, config.expert_size, hidden_size))
+        self.shard: ExpertShard | None = None
+
+    def divide(self, shard: ExpertShard) -> None:
+        """Keeps the weights of this rank's experts only."""
+        for parameter in self.parameters():
+            parameter.data = shard.part(parameter.data)
+        self.shard = shard
 
     def forward(self, x_TM: Tensor, weights_TK: Tensor, order: _Order) -> Tensor:
         """Tokens [T, M] and the weights of their choices -> each token's weighted sum of experts [T, M]."""
+        if self.shard is None:
+            return self._sum(x_TM, weights_TK, order)
+        trip = self.shard.trip(order.load)
+        rows_QM = trip.there(_Spread.apply(x_TM, order))
+        weights_Q1 = trip.there(weights_TK.flatten()[order.choices].unsqueeze(1))
+        done_QM = self._sum(rows_QM, weights_Q1, _Order.of(trip.expert_Q.unsqueeze(1), self.shard.here))
+        return _Gather.apply(trip.back(done_QM), order)
+
+    def _sum(self, x_TM: Tensor, weights_TK: Tensor, order: _Order) -> Tensor:
         return _ExpertSum.apply(x_TM, weights_TK, self.gate_up_proj, self.down_proj, order)
 
 
@@ -149,17 +211,8 @@ class MoE(nn.Module):
     def forward(self, x_TM: Tensor, shard: SequenceShard | None = None) -> tuple[Tensor, LayerRouting]:
         """[T, M] -> [T, M] and the layer's routing statistics; with a shard, these tokens' part of the row's."""
         probabilities_TE, weights_TK, experts_TK = self.gate(x_TM)
-        order_R = experts_TK.flatten().argsort(stable=True)
-        load_E = torch.bincount(experts_TK.flatten(), minlength=self.config.experts)
-        place_R = torch.empty_like(order_R)
-        place_R[order_R] = torch.arange(order_R.shape[0], device=order_R.device)
-        order = _Order(
-            choices=order_R,
-            tokens=order_R // self.config.experts_per_token,
-            places=place_R.view(experts_TK.shape),
-            ends=load_E.cumsum(0).to(torch.int32),
-        )
-        return self.experts(x_TM, weights_TK, order), self._statistics(probabilities_TE, load_E, shard)
+        order = _Order.of(experts_TK, self.config.experts)
+        return self.experts(x_TM, weights_TK, order), self._statistics(probabilities_TE, order.load, shard)
 
     def _statistics(self, probabilities_TE: Tensor, load_E: Tensor, shard: SequenceShard | None) -> LayerRouting:
         # The loss is a product of two means over the row: a rank has its part of one of them, and needs the other whole.

@@ -21,9 +21,11 @@ from torch import Tensor, nn
 
 from manifests.recipe import TrainSpec
 from manifests.stage_spec import PhaseSpec
+from model.moe import Experts
 from model.sequence_shard import SequenceShard
 from model.vlm import VisionLanguageModel
 from trainer.collate import PackedBatch
+from trainer.expert_parallel import declaration, divide_experts, is_divided, split_groups
 from trainer.loader import StepBatches
 from trainer.parallel import Groups
 from trainer.ranks import Ranks, quietly
@@ -110,7 +112,7 @@ class PhaseEngine:
         train: ZeRO stage, precision, clipping, weight decay.
         passes: forward passes of a full step on this rank.
         kinds: of samples that losses are told apart by, the same on every rank.
-        groups: the ranks that share sequences with this one.
+        groups: the ranks that share sequences and experts with this one.
     """
 
     def __init__(
@@ -128,15 +130,19 @@ class PhaseEngine:
         model.train_only(*trained_parts(phase))
         model.gradient_checkpointing = train.activation_checkpointing
         model.always_looks = phase.trains != "indexer" or ranks.world > 1
+        if groups.experts is not None:
+            divide_experts(model, groups.experts)
         self.objective = Objective(model.to(ranks.device), phase)
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if any(is_divided(parameter) for parameter in self.trained):
+            self.objective.declaration = declaration(model.config.decoder.moe.experts)
         with quietly():
             import deepspeed
 
             self.engine: Any = deepspeed.initialize(
                 model=self.objective,
-                model_parameters=_groups(self.trained, train.weight_decay),
-                config=_configuration(phase, train, passes),
+                model_parameters=split_groups(_groups(self.trained, train.weight_decay)),
+                config=_configuration(phase, train, passes, divided=groups.experts is not None),
             )[0]
 
     def step(self, batches: StepBatches, learning_rate: float) -> StepFigures:
@@ -220,7 +226,7 @@ class PhaseEngine:
 
     def export(self, folder: Path) -> None:
         """Writes the whole model as safetensors with the published names; only the leading rank writes."""
-        tensors = self._gathered() if self.zero_stage == 3 else None
+        tensors = self._gathered() if self.zero_stage == 3 or self.groups.experts is not None else None
         if self.ranks.leads:
             self.objective.inner.save_pretrained(folder, tensors=tensors)
         self.ranks.wait()
@@ -230,11 +236,14 @@ class PhaseEngine:
         import deepspeed
 
         model = self.objective.inner
-        tensors = dict(model.named_buffers())
+        tensors = {name: buffer.cpu() for name, buffer in model.named_buffers()}
+        shards = {id(p): module.shard for module in model.modules() if isinstance(module, Experts) for p in module.parameters()}
         for name, parameter in model.named_parameters():
-            with deepspeed.zero.GatheredParameters([parameter]):
+            with deepspeed.zero.GatheredParameters([parameter], enabled=self.zero_stage == 3):
+                shard = shards.get(id(parameter))
+                whole = parameter.detach() if shard is None else shard.whole(parameter)
                 if self.ranks.leads:
-                    tensors[name] = parameter.detach().cpu().clone()
+                    tensors[name] = whole.cpu().clone()
         return tensors
 
     def close(self) -> None:
@@ -251,8 +260,9 @@ def _groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[st
     return [group for group in groups if group["params"]]
 
 
-def _configuration(phase: PhaseSpec, train: TrainSpec, passes: int) -> dict[str, Any]:
-    """DeepSpeed's configuration. torch's own fused AdamW runs on any device and compiles nothing."""
+def _configuration(phase: PhaseSpec, train: TrainSpec, passes: int, *, divided: bool) -> dict[str, Any]:
+    """DeepSpeed's configuration. torch's own fused AdamW runs on any device and compiles nothing. Divided experts need
+    contiguous gradients under ZeRO 2."""
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": passes,
@@ -261,7 +271,7 @@ def _configuration(phase: PhaseSpec, train: TrainSpec, passes: int) -> dict[str,
             "type": "AdamW",
             "params": {"lr": phase.learning_rate, "betas": [0.9, 0.95], "eps": 1e-8, "torch_adam": True, "fused": True},
         },
-        "zero_optimization": {"stage": train.zero_stage, "contiguous_gradients": False, "overlap_comm": False},
+        "zero_optimization": {"stage": train.zero_stage, "contiguous_gradients": divided, "overlap_comm": False},
         "zero_allow_untested_optimizer": True,
         "bf16": {"enabled": train.precision == "bf16"},
         "steps_per_print": 1_000_000_000,

@@ -2,7 +2,8 @@
 
 Decided here: W ranks are W / N data groups of N neighbours, which share one packed sequence (sequence parallelism), and W / E
 expert groups of E neighbours, which share the experts; the two divisions do not depend on each other. ZeRO divides its state
-over all W ranks whatever they share, because a parameter's gradient is the sum over all of them.
+over all W ranks whatever they share, because a parameter's gradient is the sum over all of them; that of divided experts over
+the W / E ranks that have the same ones.
 """
 
 from __future__ import annotations
@@ -51,9 +52,11 @@ class Groups:
 
     Attributes:
         sequence: the ranks that share this one's packed sequences.
+        experts: the ranks that share the experts with this one.
     """
 
     sequence: ProcessGroup | None = None
+    experts: ProcessGroup | None = None
 
     def shard(self, tokens: int, ranks: Ranks) -> SequenceShard | None:
         """This rank's part of a packed sequence.
@@ -75,7 +78,10 @@ class Groups:
 
 def make_groups(launch: Launch) -> Groups:
     """Builds the groups; every rank calls it, once."""
-    return Groups(sequence=_neighbours(launch.sequence_parallel))
+    from trainer.expert_parallel import make_expert_group
+
+    experts = make_expert_group(launch.expert_parallel) if launch.expert_parallel > 1 else None
+    return Groups(sequence=_neighbours(launch.sequence_parallel), experts=experts)
 
 
 def _neighbours(size: int) -> ProcessGroup | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import torch.distributed as dist
 from small_model import random_model, row_with_images, small_config
 
 from model import VisionLanguageModel
+from model.config import ModelConfig
+from model.expert_shard import ExpertShard
 from model.output import ModelOutput
 from model.sequence_shard import SequenceShard, pixels_of
 
@@ -47,6 +50,41 @@ def gradients(model: VisionLanguageModel, output: ModelOutput) -> dict[str, torc
     found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)
     return found
+
+
+def divided_experts(rank: int, size: int) -> dict[str, float]:
+    """Three ranks with rows of their own (one is short, so that some rank has little to do) and a third of the experts each:
+    losses and gradients against the model that has all of them."""
+    one, ours = (random_model(_six_experts()) for _ in range(2))
+    for layer in ours.model.layers:
+        layer.mlp.experts.divide(ExpertShard(rank=rank, size=size, group=dist.group.WORLD, experts=6))
+    ids, pixels, grid = row_with_images(GRIDS[: rank + 1], text=(13, 7, 1)[rank], seed=rank)
+    common = {"pixel_values": pixels, "image_grid_thw": grid, "attention": "sparse", "labels": ids}
+    differences = {}
+    for times in range(2):
+        ours.gradient_checkpointing = bool(times)
+        here, there = ours(ids, **common), one(ids, **common)
+        found, expected = gradients(ours, here), gradients(one, there)
+        assert set(found) == set(expected)
+        for name, value in figures(there).items():
+            differences[f"{name} {times}"] = float((figures(here)[name] - value).abs().max() / value.abs().max())
+        for name, gradient in expected.items():
+            # A divided weight has its gradient from every rank's tokens, another from its own.
+            whole, mine = (total(gradient), found[name]) if ".experts." in name else (gradient, found[name])
+            if ".experts." in name:
+                whole = whole[rank * 2 : rank * 2 + 2]
+            differences[f"{name} {times}"] = float((mine - whole).abs().max() / whole.abs().max().clamp_min(1e-12))
+    shard = ours.model.layers[0].mlp.experts.shard
+    assert shard is not None
+    whole = shard.whole(ours.model.layers[0].mlp.experts.down_proj)
+    differences["whole"] = float((whole - one.model.layers[0].mlp.experts.down_proj).abs().max())
+    return differences
+
+
+def _six_experts() -> ModelConfig:
+    config = small_config(top_k=8)
+    moe = dataclasses.replace(config.decoder.moe, experts=6)
+    return dataclasses.replace(config, decoder=dataclasses.replace(config.decoder, moe=moe))
 
 
 def main() -> None:
@@ -88,6 +126,9 @@ def main() -> None:
     counts[rank] = len(mine)
     dist.all_reduce(counts)
     results["pixels"] = counts.tolist()
+    worst = [None] * size
+    dist.all_gather_object(worst, divided_experts(rank, size))
+    results["experts"] = worst
     if rank == 0:
         Path(sys.argv[1]).write_text(json.dumps(results))
     dist.destroy_process_group()

@@ -105,3 +105,12 @@ def test_recall_is_the_rows(shared: dict[str, Any]) -> None:
 def test_a_rank_is_given_only_its_own_pictures(shared: dict[str, Any]) -> None:
     """Five pictures of 16, 4, 8, 16 and 4 patches on three ranks."""
     assert shared["pixels"] == [16, 16, 8 + 4 + 4]
+
+
+@pytest.mark.parametrize("rank", range(3))
+def test_divided_experts_compute_what_all_of_them_do(shared: dict[str, Any], rank: int) -> None:
+    """On each rank's own row, forward and backward, with and without recomputation."""
+    differences = shared["experts"][rank]
+    wrong = {name: value for name, value in differences.items() if value > 1e-5}
+    assert not wrong
+    assert any(".experts.gate_up_proj" in name for name in differences)

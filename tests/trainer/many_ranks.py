@@ -44,8 +44,8 @@ class Way:
     checkpointing: bool = False
 
 
-def losses(recipe: Recipe, sequences: StageSequences, phase: PhaseSpec, way: Way) -> list[list[float | None]]:
-    """Loss, KL, balancing loss and gradient norm of a few steps."""
+def losses(recipe: Recipe, sequences: StageSequences, phase: PhaseSpec, way: Way, export: Path) -> list[list[float | None]]:
+    """Loss, KL, balancing loss and gradient norm of a few steps; writes the model they leave."""
     ranks = dataclasses.replace(start_ranks(), sharing=way.sequence)
     train = dataclasses.replace(
         recipe.train, zero_stage=way.zero, precision=way.precision, activation_checkpointing=way.checkpointing,
@@ -64,25 +64,30 @@ def losses(recipe: Recipe, sequences: StageSequences, phase: PhaseSpec, way: Way
         batches = tuple((sequences.batch(positions[0] if at is None else at), float(at is not None)) for at in mine)
         figures = engine.step(StepBatches(step=step, batches=batches, waited_s=0.0), RATE)
         found.append([figures.loss, figures.indexer_loss, figures.balance_loss, figures.grad_norm])
+    engine.export(export)
     engine.close()
     return found
 
 
-def measure(corpus: Path, recipe: Recipe, runs: list[tuple[list[str], dict[str, Any]]]) -> dict[str, Any]:
-    """Figures of each phase in each way it is asked for, by `key`."""
+def measure(corpus: Path, recipe: Recipe, runs: list[tuple[list[str], dict[str, Any]]], models: Path) -> dict[str, Any]:
+    """Figures of each phase in each way it is asked for, by `key`; the models they leave go to ``models / key``."""
     sequences = StageSequences(Catalog(corpus), recipe, stage=2, split="train")
     found = phases(recipe)
-    return {key(name, way): losses(recipe, sequences, found[name], Way(**way)) for names, way in runs for name in names}
+    return {
+        key(name, way): losses(recipe, sequences, found[name], Way(**way), models / key(name, way))
+        for names, way in runs
+        for name in names
+    }
 
 
 def key(phase: str, way: dict[str, Any]) -> str:
     """What a run is called in the results."""
-    return json.dumps([phase, way], sort_keys=True)
+    return " ".join([phase, *(f"{name}={value}" for name, value in sorted(way.items()))])
 
 
 def main() -> None:
     corpus, recipe, out, runs = sys.argv[1:]
-    results = measure(Path(corpus), recipe_from_json(Path(recipe).read_text()), json.loads(runs))
+    results = measure(Path(corpus), recipe_from_json(Path(recipe).read_text()), json.loads(runs), Path(out).parent / "models")
     if start_ranks().leads:
         Path(out).write_text(json.dumps(results))
 
