@@ -21,7 +21,7 @@ from typing import Any
 # Shared memory that one block can have on compute capability 9.0, and registers that one thread can.
 SHARED_LIMIT = 227 * 1024
 REGISTER_LIMIT = 255
-MODULES = ("index_selection", "decoding", "sparse_attention", "warmup_attention")
+MODULES = ("index_selection", "decoding", "sparse_attention")
 
 
 @dataclass(frozen=True, kw_only=True)
