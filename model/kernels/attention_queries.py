@@ -6,8 +6,9 @@ key they load. Queries, probabilities and gradients stay in registers; keys and 
 block's union (`neighbours`), gathered and masked by who selected what, or, for a short block, the keys that it sees, in a row.
 
 Decided here: probabilities are never kept. The forward pass keeps one number for each query and head, the logarithm (base
-2) of the sum of exponentials; with it both backward passes recompute a tile's probabilities exactly, without a maximum or
-a sum over tiles. The block's dO . out is formed once, with dq, and kept for the keys' side.
+2) of the sum of exponentials; with it both backward passes recompute a tile's probabilities, without a maximum or
+a sum over tiles. What a block gives to the keys and values of its union is written down, a row for each key of the list, and
+added up key by key afterwards (`attention_keys`): so all five products of the backward pass share one pass over the union.
 
 Shapes: M = B * R rows of a program (query-major), N keys of a tile, D head dim, T tokens, H query heads, G groups,
 R = H / G heads of a group.
@@ -21,12 +22,13 @@ import triton.language as tl
 
 @triton.jit
 def read_tile(
-    n0, size, first, start, rows, bits, place_M,
+    n0, size, first, sees, rows, bits, place_M,
     N: tl.constexpr, SELECTED: tl.constexpr,
 ):  # fmt: skip
     """Which rows of the keys a tile holds [N], which of them are there [N], and who may read what [M, N].
 
-    `rows`, `bits`: the block's union. `place_M`: each row's query within the block.
+    `rows`, `bits`: the block's union. `sees`: the last key that the block's first query sees. `place_M`: each row's query
+    within the block.
     """
     n_N = n0 + tl.arange(0, N)
     there_N = n_N < size
@@ -36,11 +38,11 @@ def read_tile(
         sees_MN = ((word_N[None, :] >> place_M[:, None]) & 1) != 0
     else:
         row_N = first + n_N
-        sees_MN = row_N[None, :] <= (start + place_M)[:, None]
+        sees_MN = row_N[None, :] <= (sees + place_M)[:, None]
     return row_N, there_N, sees_MN
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first_block"])
 def attend_queries(
     q, k, v, out, lse, blocks, rows, bits, sizes, first_block, capacity, top_k, scale,
     H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, B: tl.constexpr, N: tl.constexpr, SELECTED: tl.constexpr,
@@ -52,8 +54,8 @@ def attend_queries(
     slot = tl.num_programs(0) - 1 - tl.program_id(0)
     group = tl.program_id(1)
     block = blocks + (first_block + slot) * 4
-    start, count, first = tl.load(block), tl.load(block + 1), tl.load(block + 2)
-    if (count > 0) & ((start + count - first > top_k) == SELECTED):
+    start, count, first, sees = tl.load(block), tl.load(block + 1), tl.load(block + 2), tl.load(block + 3)
+    if (count > 0) & ((sees + count - first > top_k) == SELECTED):
         R: tl.constexpr = H // G
         m_M, d_D = tl.arange(0, B * R), tl.arange(0, D)
         place_M = m_M // R
@@ -64,10 +66,10 @@ def attend_queries(
         best_M = tl.full((B * R,), -1.0e30, tl.float32)
         sum_M = tl.zeros((B * R,), tl.float32)
         out_MD = tl.zeros((B * R, D), tl.float32)
-        size = tl.load(sizes + slot) if SELECTED else start + count - first
+        size = tl.load(sizes + slot) if SELECTED else sees + count - first
         for n0 in range(0, size, N):
             row_N, there_N, sees_MN = read_tile(
-                n0, size, first, start, rows + slot * capacity, bits + slot * capacity, place_M, N, SELECTED
+                n0, size, first, sees, rows + slot * capacity, bits + slot * capacity, place_M, N, SELECTED
             )
             at_ND = (row_N * G + group)[:, None] * D + d_D[None, :]
             k_ND = tl.load(k + at_ND, mask=there_N[:, None], other=0.0)
@@ -84,17 +86,24 @@ def attend_queries(
         tl.store(lse + head_M, best_M + tl.log2(sum_M), mask=there_M)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first_block", "window"])
 def attend_queries_backward(
-    q, k, v, out, lse, grad_out, into_q, offset, blocks, rows, bits, sizes, first_block, capacity, top_k, scale, scale_q,
+    q, k, v, out, lse, grad_out, into_q, parts, blocks, rows, bits, sizes, places, edges, first_block, capacity, top_k, window,
+    scale, scale_q,
     H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, B: tl.constexpr, N: tl.constexpr, SELECTED: tl.constexpr,
 ):  # fmt: skip
-    """into_q [T, H, D] and offset [T, H] = grad_out . out; `scale_q`: D^-0.5. Grid as in `attend_queries`."""
+    """into_q [T, H, D] of a window's blocks, and what they give to each key and value they read, parts [room, 2, G, D].
+
+    `scale_q`: D^-0.5. `places`, `edges`: see `key_parts.Windows`. Grid as in `attend_queries`.
+    """
     slot = tl.num_programs(0) - 1 - tl.program_id(0)
     group = tl.program_id(1)
     block = blocks + (first_block + slot) * 4
-    start, count, first = tl.load(block), tl.load(block + 1), tl.load(block + 2)
-    if (count > 0) & ((start + count - first > top_k) == SELECTED):
+    start, count, first, sees = tl.load(block), tl.load(block + 1), tl.load(block + 2), tl.load(block + 3)
+    place, begin = tl.load(places + slot), tl.load(edges + window)
+    mine = (place >= begin) & (place < tl.load(edges + window + 1))
+    place -= begin
+    if mine & (count > 0) & ((sees + count - first > top_k) == SELECTED):
         R: tl.constexpr = H // G
         m_M, d_D = tl.arange(0, B * R), tl.arange(0, D)
         place_M = m_M // R
@@ -105,14 +114,13 @@ def attend_queries_backward(
         grad_MD = tl.load(grad_out + at_MD, mask=there_M[:, None], other=0.0)
         out_MD = tl.load(out + at_MD, mask=there_M[:, None], other=0.0)
         offset_M = tl.sum(grad_MD.to(tl.float32) * out_MD.to(tl.float32), 1)
-        tl.store(offset + head_M, offset_M, mask=there_M)
         # An absent query gets an LSE that makes its probabilities 0.
         lse_M = tl.load(lse + head_M, mask=there_M, other=float("inf"))
         into_MD = tl.zeros((B * R, D), tl.float32)
-        size = tl.load(sizes + slot) if SELECTED else start + count - first
+        size = tl.load(sizes + slot) if SELECTED else sees + count - first
         for n0 in range(0, size, N):
             row_N, there_N, sees_MN = read_tile(
-                n0, size, first, start, rows + slot * capacity, bits + slot * capacity, place_M, N, SELECTED
+                n0, size, first, sees, rows + slot * capacity, bits + slot * capacity, place_M, N, SELECTED
             )
             at_ND = (row_N * G + group)[:, None] * D + d_D[None, :]
             k_ND = tl.load(k + at_ND, mask=there_N[:, None], other=0.0)
@@ -120,5 +128,12 @@ def attend_queries_backward(
             logits_MN = tl.dot(q_MD, tl.trans(k_ND), input_precision="ieee") * scale
             p_MN = tl.where(sees_MN, tl.exp2(logits_MN - lse_M[:, None]), 0.0)
             slope_MN = p_MN * (tl.dot(grad_MD, tl.trans(v_ND), input_precision="ieee") - offset_M[:, None])
-            into_MD = tl.dot(slope_MN.to(k_ND.dtype), k_ND, into_MD, input_precision="ieee")
+            slope_MN = slope_MN.to(k_ND.dtype)
+            into_MD = tl.dot(slope_MN, k_ND, into_MD, input_precision="ieee")
+            part_N = (place + n0 + tl.arange(0, N)) * (2 * G * D) + group * D
+            at_DN = part_N[None, :] + d_D[:, None]
+            part_DN = tl.dot(tl.trans(q_MD), slope_MN, input_precision="ieee") * scale_q
+            tl.store(parts + at_DN, part_DN.to(parts.dtype.element_ty), mask=there_N[None, :])
+            part_DN = tl.dot(tl.trans(grad_MD), p_MN.to(grad_MD.dtype), input_precision="ieee")
+            tl.store(parts + at_DN + G * D, part_DN.to(parts.dtype.element_ty), mask=there_N[None, :])
         tl.store(into_q + at_MD, (into_MD * scale_q).to(into_q.dtype.element_ty), mask=there_M[:, None])

@@ -17,7 +17,7 @@ Decided here:
 
 Bytes and operations for choosing this against a gather per query are counted in `sparse_attention`.
 
-Shapes: T tokens, K selected, B queries of a block, C blocks of a chunk, Z ranges of the row.
+Shapes: T queries, K selected, B queries of a block, C blocks of a chunk, Z ranges of the row.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class UnionShape:
     """Sizes of the building kernel. `programs` bounds the strips' memory: programs * (longest + 2 * scan) words."""
 
     chunk: int = 1024
-    range: int = 256
+    range: int = 128
     scan: int = 4096
     step: int = 1024
     programs: int = 256
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first_block", "chunk"])
 def _unite(
     selected, blocks, strips, rows, bits, sizes, span_from, span_to, first_block, chunk, top_k, K, capacity, ranges, width,
     SCAN: tl.constexpr, RANGE: tl.constexpr, STEP: tl.constexpr,
@@ -51,8 +51,9 @@ def _unite(
     for slot in range(tl.program_id(0), chunk, tl.num_programs(0)):
         block = blocks + (first_block + slot) * 4
         start, count, first = tl.load(block), tl.load(block + 1), tl.load(block + 2)
+        end = tl.load(block + 3) + count
         size = 0
-        if start + count - first > top_k:
+        if (count > 0) & (end - first > top_k):
             origin = first // SCAN * SCAN
             for query in range(count):
                 for k0 in range(0, K, STEP):
@@ -62,7 +63,7 @@ def _unite(
                     tl.store(strip + row - origin, word | (1 << query), mask=row >= 0)
                 # The next query's threads read words that this one's wrote.
                 tl.debug_barrier()
-            for w0 in range(origin, start + count, SCAN):
+            for w0 in range(origin, end, SCAN):
                 row = w0 + tl.arange(0, SCAN)
                 word = tl.load(strip + row - origin)
                 tl.store(strip + row - origin, tl.zeros_like(word))
@@ -88,11 +89,13 @@ class Unions:
     int32: the part of a list that lies in each range of keys; both are 0 where the list does not reach.
     """
 
-    def __init__(self, selected_TK: Tensor, blocks: Tensor, *, longest: int, top_k: int, block: int, shape: UnionShape) -> None:
+    def __init__(
+        self, selected_TK: Tensor, blocks: Tensor, *, keys: int, longest: int, top_k: int, block: int, shape: UnionShape
+    ) -> None:
         self.selected, self.blocks, self.top_k, self.shape = selected_TK, blocks, top_k, shape
         self.chunk = min(shape.chunk, len(blocks))
         self.capacity = min(block * selected_TK.shape[1], longest)
-        self.ranges = triton.cdiv(len(selected_TK), shape.range)
+        self.ranges = triton.cdiv(keys, shape.range)
         new = selected_TK.new_empty
         self.rows, self.bits = new(self.chunk, self.capacity), new(self.chunk, self.capacity)
         self.sizes = new(self.chunk)

@@ -15,8 +15,9 @@ peak, and there is no switch: one path. B is the number of queries that fills 12
 
 - Short blocks (all queries see k keys or fewer) take another variant of the same kernels: keys in a row, no list.
 - Forward keeps out, an LSE for each head and the selected sets; unions are made again in backward, chunk by chunk.
-- What the KL gives the indexer's queries and gates is formed with its value (`indexer_kl`) and only scaled in backward, as
-  in `dsa_cpu`; under activation checkpointing the first run leaves it out. The indexer's keys come with dk and dv.
+- The KL's gradient is formed with its value (`indexer_kl`) and only scaled in backward, as in `dsa_cpu`; under activation
+  checkpointing the first run leaves it out.
+- Gradients of keys are written as parts by the pass over the queries and added up in order (`key_parts`): no atomics.
 
 No number here was measured: no GPU was at hand. Shapes: T tokens, H query heads, G groups, D head dim, J indexer heads, E
 indexer head dim, K selected keys of a query, B queries of a block.
@@ -26,39 +27,44 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import torch
+import triton
 from torch import Tensor
 
 from model.dsa_cpu import is_recomputed_later
 from model.dsa_reference import SampleAttention
-from model.kernels.attention_keys import selected_keys, short_index_keys, short_keys
 from model.kernels.attention_queries import attend_queries, attend_queries_backward
 from model.kernels.build import Build
 from model.kernels.dispatch import PackedRow, interpreted
 from model.kernels.indexer_kl import kl_queries
+from model.kernels.key_parts import Windows, add_parts
 from model.kernels.neighbours import Unions, UnionShape
 from model.kernels.neighbours import builds as union_builds
-from model.kernels.row_blocks import row_blocks
+from model.kernels.row_blocks import row_blocks, visible, whole_samples
 
 _LOG2_E = 1.4426950408889634
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How much a program takes at once. `keys`, `keys_backward`, `keys_kl`: keys of a tile in the forward pass, on both
-    sides of the backward pass, and in the KL. `warps`, `stages`: of each launch (the keys' side: `stages_backward`)."""
+    """How much a program takes at once, and how many warps and stages of loads each launch has.
+
+    `rows`, `queries`: see `block`. `keys`, `keys_backward`, `keys_kl`: keys of a tile in the forward pass, the backward pass
+    and the KL. `columns`: of a sum over parts. `window_bytes`: room for parts.
+    """
 
     rows: int = 128
     queries: int = 16
     keys: int = 64
-    keys_backward: int = 64
-    keys_kl: int = 64
+    keys_backward: int = 32
+    keys_kl: int = 32
+    columns: int = 128
+    window_bytes: int = 2**31
     warps: int = 8
     stages: int = 2
-    stages_backward: int = 1
+    stages_backward: int = 2
     union: UnionShape = field(default_factory=UnionShape)
 
     def block(self, heads_of_group: int) -> int:
@@ -110,18 +116,35 @@ def attend(row: PackedRow, selected: Tensor | None) -> tuple[Tensor, Tensor | No
 
 @dataclass(frozen=True)
 class _Part:
-    """Blocks that one launch works on: `blocks` of them, and what every kernel on the side of the queries is told."""
+    """Blocks that one launch works on: what every kernel on the side of the queries is told, and how long their lists are.
 
-    blocks: int
+    `most`: keys in all their lists together, at most. `longest`: keys in one list, at most.
+    """
+
+    row: _Row
     told: dict[str, Any]
+    blocks: int
+    sizes: Tensor
+    most: int
+    longest: int
     unions: Unions | None = None
 
-    def told_keys(self) -> dict[str, Any]:
-        """What `selected_keys` is told."""
-        assert self.unions is not None
-        shared = {name: self.told[name] for name in ("blocks", "rows", "bits", "first_block", "capacity", "scale")}
-        own = {"span_from": self.unions.span_from, "span_to": self.unions.span_to}
-        return {**shared, **own, "chunk": self.blocks, "ranges": self.unions.ranges}
+    def windows(self, row_bytes: int) -> Windows:
+        return Windows(
+            self.sizes, most=self.most, longest=self.longest, row_bytes=row_bytes, budget=self.row.layout.window_bytes
+        )
+
+    def add_parts(self, parts: Tensor, into: Tensor, windows: Windows, window: dict[str, Any]) -> None:
+        """Adds a window's parts [room, X] to into [S, X]."""
+        layout, keys, width = self.row.layout, len(into), into.stride(0)
+        columns, ranges = min(width, layout.columns), triton.cdiv(keys, layout.union.range)
+        lists = {name: self.told[name] for name in ("blocks", "rows", "first_block", "capacity", "top_k", "SELECTED")}
+        nothing = self.sizes
+        spans = (nothing, nothing) if self.unions is None else (self.unions.span_from, self.unions.span_to)
+        add_parts[(ranges, width // columns)](
+            parts, into, span_from=spans[0], span_to=spans[1], first_slots=windows.first_slots, ranges=ranges, keys=keys,
+            **lists, **window, WIDTH=width, X=columns, RANGE=layout.union.range, N=16, num_warps=layout.warps,
+        )  # fmt: skip
 
 
 @dataclass
@@ -141,33 +164,38 @@ class _Row:
         self.tokens, heads, dim = self.q.shape
         groups, (index_heads, index_dim) = self.k.shape[1], self.index_q.shape[1:]
         self.block = self.layout.block(heads // groups)
-        self.limit = self.longest if self.top_k is None else self.top_k
+        self.limit = self.longest if self.top_k is None else min(self.top_k, self.longest)
         self.scale = dim**-0.5 * _LOG2_E
         self.shape = {"H": heads, "G": groups, "D": dim, "B": self.block}
         self.indexer = {"J": index_heads, "E": index_dim}
-        self.blocks = row_blocks(self.cu_seqlens, self.tokens, self.block)
+        self.blocks = row_blocks(whole_samples(self.cu_seqlens), self.tokens, self.block)
 
-    def short(self) -> _Part:
-        """All blocks; kernels pass over those that are not short."""
-        nothing = self.blocks
-        return _Part(len(self.blocks), self._told(nothing, nothing, nothing, 0, 0, selected=False))
-
-    def chunks(self) -> Iterator[_Part]:
-        """A chunk's lists are there until the next is asked for. Kernels pass over the short blocks."""
+    def __iter__(self) -> Iterator[_Part]:
+        """A chunk's lists are there until the next is asked for."""
+        yield self._short()
         if self.selected is None or self.longest <= self.limit:
             return
         unions = Unions(
-            self.selected, self.blocks, longest=self.longest, top_k=self.limit, block=self.block, shape=self.layout.union
-        )
+            self.selected, self.blocks, keys=len(self.k), longest=self.longest, top_k=self.limit, block=self.block,
+            shape=self.layout.union,
+        )  # fmt: skip
         for first in range(0, len(self.blocks), unions.chunk):
             blocks = unions.build(first)
-            told = self._told(unions.rows, unions.bits, unions.sizes, first, unions.capacity, selected=True)
-            yield _Part(blocks, told, unions)
+            lists = {"rows": unions.rows, "bits": unions.bits, "sizes": unions.sizes}
+            told = self._told(**lists, first_block=first, capacity=unions.capacity, SELECTED=True)
+            yield _Part(self, told, blocks, unions.sizes[:blocks], blocks * unions.capacity, unions.capacity, unions)
 
-    def _told(self, rows: Tensor, bits: Tensor, sizes: Tensor, first: int, capacity: int, *, selected: bool) -> dict[str, Any]:
-        lists = {"blocks": self.blocks, "rows": rows, "bits": bits, "sizes": sizes}
-        numbers = {"first_block": first, "capacity": capacity, "top_k": self.limit, "scale": self.scale}
-        return {**lists, **numbers, **self.shape, "SELECTED": selected}
+    def _short(self) -> _Part:
+        """All blocks: kernels pass over those that are not short."""
+        sees = visible(self.blocks)
+        sizes = sees.where(sees <= self.limit, 0)
+        samples = len(self.cu_seqlens) - 1
+        most = min(len(self.blocks), samples * (self.limit // self.block + 1)) * self.limit
+        told = self._told(rows=sizes, bits=sizes, sizes=sizes, first_block=0, capacity=0, SELECTED=False)
+        return _Part(self, told, len(self.blocks), sizes, most, self.limit)
+
+    def _told(self, **lists: Any) -> dict[str, Any]:
+        return {"blocks": self.blocks, "top_k": self.limit, "scale": self.scale, **self.shape, **lists}
 
 
 class _RowAttention(torch.autograd.Function):
@@ -192,102 +220,113 @@ class _RowAttention(torch.autograd.Function):
         row = _Row(q, k, index_q, selected, cu_seqlens, longest, top_k)
         learns = with_kl and any(ctx.needs_input_grad[3:6])
         out, lse = torch.empty_like(q), q.new_empty(q.shape[:2], dtype=torch.float32)
-        kl, index_lse = q.new_zeros(row.tokens, dtype=torch.float32), q.new_empty(row.tokens, dtype=torch.float32)
-        into_index_q, into_index_w = (torch.empty_like(x if learns else x[:0]) for x in (index_q, index_w))
-        size = {"num_warps": row.layout.warps, "num_stages": row.layout.stages}
-        with_gradient = learns and not is_recomputed_later()
-        for part in chain((row.short(),), row.chunks()):
-            attend_queries[(part.blocks, row.shape["G"])](q, k, v, out, lse, **part.told, N=row.layout.keys, **size)
+        loss = _IndexerLoss(row, lse, index_k, index_w, with_gradient=learns and not is_recomputed_later())
+        layout = row.layout
+        for part in row:
+            attend_queries[(part.blocks, row.shape["G"])](
+                q, k, v, out, lse, **part.told, N=layout.keys, num_warps=layout.warps, num_stages=layout.stages
+            )
             if with_kl:
-                kl_queries[(part.blocks,)](
-                    q, k, lse, index_q, index_k, index_w, kl, index_lse, into_index_q, into_index_w,
-                    **part.told, **row.indexer, N=row.layout.keys_kl, WITH_GRADIENT=with_gradient, **size,
-                )  # fmt: skip
+                loss.add(part)
         ctx.longest, ctx.top_k, ctx.learns = longest, top_k, learns
         ctx.set_materialize_grads(False)
         if selected is None:
             ctx.mark_non_differentiable(out)
         # A first run saves as many tensors of the same shapes as the second: checkpointing compares them.
-        ctx.save_for_backward(
-            q, k, v, out, lse, selected, cu_seqlens, index_q, index_k, index_w, index_lse, into_index_q, into_index_w
-        )
-        return out, kl.sum()
+        ctx.save_for_backward(q, k, v, out, lse, index_q, selected, cu_seqlens, *(loss.learnt if learns else ()))
+        return out, loss.kl.sum()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         grad_out, grad_kl = gradients
-        q, k, v, out, lse, selected, cu_seqlens, index_q, index_k, index_w, index_lse, *into_index = ctx.saved_tensors
-        row = _Row(q, k, index_q, selected, cu_seqlens, ctx.longest, ctx.top_k)
-        with_kv = grad_out is not None and selected is not None and any(ctx.needs_input_grad[:3])
-        with_kl = grad_kl is not None and ctx.learns
-        if not (with_kv or with_kl):
-            return (None,) * 11
-        offset = torch.empty_like(lse)
-        into_q = torch.empty_like(q)
-        into_k, into_v, into_index_k = (torch.zeros_like(x, dtype=torch.float32) for x in (k, v, index_k))
-        grad_out = q if grad_out is None else grad_out.contiguous()
-        scale_q = row.shape["D"] ** -0.5
-        size = {"N": row.layout.keys_backward, "num_warps": row.layout.warps, "num_stages": row.layout.stages_backward}
-        key_blocks = row_blocks(cu_seqlens, row.tokens, row.layout.keys_backward)
-        short = {"key_blocks": key_blocks, "top_k": row.limit, "scale": row.scale, **row.shape, **size}
-        for part in chain((row.short(),), row.chunks()):
-            if with_kv:
-                attend_queries_backward[(part.blocks, row.shape["G"])](
-                    q, k, v, out, lse, grad_out, into_q, offset, **part.told, scale_q=scale_q, **size
-                )
-            # The short keys' kernels store, the others add: the short part comes first.
-            if part.unions is not None:
-                selected_keys[(part.unions.ranges,)](
-                    q, k, v, lse, grad_out, offset, index_q, index_k, index_w, index_lse, into_k, into_v, into_index_k,
-                    **part.told_keys(), scale_q=scale_q, **row.shape, **row.indexer, **size, WITH_KV=with_kv, WITH_KL=with_kl,
-                )  # fmt: skip
-                continue
-            if with_kv:
-                short_keys[(len(key_blocks), row.shape["G"])](
-                    q, k, v, lse, grad_out, offset, into_k, into_v, **short, scale_q=scale_q
-                )
-            if with_kl:
-                short_index_keys[(len(key_blocks),)](
-                    q, k, lse, index_q, index_k, index_w, index_lse, into_index_k, **short, **row.indexer
-                )
-        to_qkv = (into_q, into_k.to(k.dtype), into_v.to(v.dtype)) if with_kv else (None,) * 3
+        q, k, v, out, lse, index_q, selected, cu_seqlens, *learnt = ctx.saved_tensors
         to_indexer: tuple[Tensor | None, ...] = (None,) * 3
-        if with_kl:
-            into_index_q, into_index_w = into_index
-            learnt = zip((into_index_q, into_index_k, into_index_w), (index_q, index_k, index_w), strict=True)
-            to_indexer = tuple((x * grad_kl).to(like.dtype) for x, like in learnt)
+        if ctx.learns and grad_kl is not None:
+            to_indexer = tuple(x * grad_kl.to(x.dtype) for x in learnt)
+        to_qkv: tuple[Tensor | None, ...] = (None,) * 3
+        if grad_out is not None and any(ctx.needs_input_grad[:3]):
+            row = _Row(q, k, index_q, selected, cu_seqlens, ctx.longest, ctx.top_k)
+            to_qkv = _backward(grad_out.contiguous(), row, q, k, v, out, lse)
         return *to_qkv, *to_indexer, *(None,) * 5
+
+
+def _backward(
+    grad_out: Tensor, row: _Row, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    layout, (keys, groups, dim) = row.layout, k.shape
+    into_q, into_kv = torch.empty_like(q), k.new_zeros(keys, 2, groups, dim, dtype=torch.float32)
+    for part in row:
+        windows = part.windows(2 * groups * dim * k.element_size())
+        parts = k.new_empty(windows.room, 2, groups, dim)
+        for window in windows:
+            attend_queries_backward[(part.blocks, groups)](
+                q, k, v, out, lse, grad_out, into_q, parts, **part.told, **window, scale_q=dim**-0.5,
+                N=layout.keys_backward, num_warps=layout.warps, num_stages=layout.stages_backward,
+            )  # fmt: skip
+            part.add_parts(parts, into_kv, windows, window)
+    return into_q, into_kv[:, 0].to(k.dtype), into_kv[:, 1].to(v.dtype)
+
+
+class _IndexerLoss:
+    """The KL of each query, `kl` [T], and, if asked, what the indexer's q, k and w learn from their sum."""
+
+    def __init__(self, row: _Row, lse: Tensor, index_k: Tensor, index_w: Tensor, *, with_gradient: bool) -> None:
+        index_q = row.index_q
+        self.row, self.with_gradient = row, with_gradient
+        self.given = (row.q, row.k, lse, index_q, index_k, index_w)
+        self.kl = lse.new_zeros(len(lse))
+        self.into_q, self.into_w = torch.empty_like(index_q), torch.empty_like(index_w)
+        self.into_k = torch.zeros_like(index_k, dtype=torch.float32)
+
+    @property
+    def learnt(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.into_q, self.into_k.to(self.into_q.dtype), self.into_w
+
+    def add(self, part: _Part) -> None:
+        """The KL of one part's queries, whose LSE is there."""
+        layout, index_k, row = self.row.layout, self.given[4], self.row
+        windows = part.windows(index_k.shape[1] * index_k.element_size() + 4 * row.block)
+        parts = index_k.new_empty(windows.room if self.with_gradient else 1, index_k.shape[1])
+        targets = index_k.new_empty(windows.room * row.block, dtype=torch.float32)
+        for window in windows:
+            kl_queries[(part.blocks,)](
+                *self.given, self.kl, self.into_q, self.into_w, parts, targets, **part.told, **window, **row.indexer,
+                N=layout.keys_kl, WITH_GRADIENT=self.with_gradient, num_warps=layout.warps, num_stages=layout.stages,
+            )  # fmt: skip
+            if self.with_gradient:
+                part.add_parts(parts, self.into_k, windows, window)
 
 
 def builds() -> list[Build]:
     """Every kernel at the published geometry in bf16: 32 heads, 4 groups of 128 dims, 16 x 64 indexer."""
     shape = {"H": 32, "G": 4, "D": 128, "B": LAYOUT.block(8)}
-    indexer = {"J": 16, "E": 64}
-    forward, backward = (LAYOUT.warps, LAYOUT.stages), (LAYOUT.warps, LAYOUT.stages_backward)
     made = [*union_builds()]
 
-    def add(name: str, kernel: Any, launch: tuple[int, int], **constants: Any) -> None:
-        single = ("lse", "offset", "kl", "index_lse", "into_k", "into_v", "into_index_k")
-        whole = ("blocks", "key_blocks", "rows", "bits", "sizes", "span_from", "span_to")
-        numbers = ("first_block", "chunk", "capacity", "top_k", "ranges")
+    def add(name: str, kernel: Any, stages: int, **constants: Any) -> None:
         types = {}
         for argument in kernel.arg_names:
             if argument not in constants:
-                kind = "*fp32" if argument in single else "*i32" if argument in whole else "*bf16"
-                types[argument] = "i32" if argument in numbers else "fp32" if argument.startswith("scale") else kind
-        made.append(Build(name=name, kernel=kernel, types=types, constants=constants, warps=launch[0], stages=launch[1]))
+                types[argument] = _TYPES.get(argument, "*bf16")
+        made.append(Build(name=name, kernel=kernel, types=types, constants=constants, warps=LAYOUT.warps, stages=stages))
 
-    for selected, reads in ((True, "selected"), (False, "short")):
-        query_side = {**shape, "SELECTED": selected}
-        add(f"attention, {reads}", attend_queries, forward, **query_side, N=LAYOUT.keys)
-        kl = {**query_side, **indexer, "N": LAYOUT.keys_kl}
-        add(f"KL value, {reads}", kl_queries, forward, **kl, WITH_GRADIENT=False)
-        add(f"KL and gradient, {reads}", kl_queries, forward, **kl, WITH_GRADIENT=True)
-        add(f"dq, {reads}", attend_queries_backward, backward, **query_side, N=LAYOUT.keys_backward)
-    keys = {**shape, "N": LAYOUT.keys_backward}
-    for with_kl in (False, True):
-        name = "dk, dv, selected" + (" with KL" if with_kl else "")
-        add(name, selected_keys, backward, **keys, **indexer, WITH_KV=True, WITH_KL=with_kl)
-    add("dk, dv, short", short_keys, backward, **keys)
-    add("KL's dk, short", short_index_keys, backward, **keys, **indexer)
+    for selected, reads in ((True, "selected"), (False, "short, warm-up")):
+        told = {**shape, "SELECTED": selected}
+        add(f"attention, {reads}", attend_queries, LAYOUT.stages, **told, N=LAYOUT.keys)
+        add(f"attention backward, {reads}", attend_queries_backward, LAYOUT.stages_backward, **told, N=LAYOUT.keys_backward)
+        for gradient in (False, True):
+            name = f"KL{' and its gradient' if gradient else ''}, {reads}"
+            constants = {**told, "J": 16, "E": 64, "N": LAYOUT.keys_kl, "WITH_GRADIENT": gradient}
+            add(name, kl_queries, LAYOUT.stages, **constants)
+        for name, width in (("dk, dv", 1024), ("indexer's dk", 64)):
+            columns = {"WIDTH": width, "X": min(width, LAYOUT.columns), "RANGE": LAYOUT.union.range, "N": 16}
+            add(f"sum of parts, {name}, {reads}", add_parts, 3, **columns, SELECTED=selected)
     return made
+
+
+_TYPES = {
+    **dict.fromkeys(("lse", "kl", "into", "targets"), "*fp32"),
+    **dict.fromkeys(("blocks", "rows", "bits", "sizes", "span_from", "span_to", "first_slots"), "*i32"),
+    **dict.fromkeys(("places", "edges"), "*i64"),
+    **dict.fromkeys(("first_block", "capacity", "top_k", "window", "ranges", "keys"), "i32"),
+    **dict.fromkeys(("scale", "scale_q"), "fp32"),
+}
