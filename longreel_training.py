@@ -1,4 +1,4 @@
-"""The commands that look at training: runs."""
+"""The commands that look at training: runs, which shows and compares runs, and evaluate, which examines a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from longreel_terminal import EXIT_CODES, JsonOption, emit, figures_table, out, say
+from longreel_terminal import EXIT_CODES, CorpusArgument, JsonOption, emit, figures_table, out, say, showing
 from manifests.errors import UsageError
 from manifests.printable import printable
 
@@ -88,6 +88,91 @@ def runs(
     if compared:
         value["compared"] = {"figure": figure, "points": [{"tokens": tokens, "values": row} for tokens, row in compared]}
     emit(value, as_json, show)
+
+
+@app.command(epilog=EXIT_CODES)
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A RUN, or a model's folder with config.json.")],
+    corpus: CorpusArgument,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", "-r", metavar="NAME", help="The plan that is asked about, if there are several.")
+    ] = None,
+    stage: Annotated[int | None, typer.Option("--stage", "-s", metavar="N", help="Of a RUN: this stage's model.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="For the answers; default: RUN/evaluation/stageN.")
+    ] = None,
+    only: Annotated[str | None, typer.Option(metavar="WHAT", help="heldout or needle; default: both.")] = None,
+    attention: Annotated[str, typer.Option(metavar="LIST", help="Ways of attention, compared.")] = "dense,sparse",
+    kinds: Annotated[str, typer.Option("--haystacks", metavar="LIST", help="text, video.")] = "text,video",
+    lengths: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Tokens of a haystack; default: 1/8 to all of the context.")
+    ] = None,
+    depths: Annotated[str, typer.Option(metavar="LIST", help="Percent of the haystack before it.")] = "0,25,50,75,100",
+    repeats: Annotated[int, typer.Option(metavar="N", min=1, help="Cases of each length and depth.")] = 4,
+    answers: Annotated[int, typer.Option(metavar="N", min=2, help="Answers to choose from; chance is 1 / N.")] = 8,
+    seed: Annotated[int, typer.Option(metavar="N", help="What the cases are drawn from.")] = 17,
+    as_json: JsonOption = False,
+) -> None:
+    """Examine a model on held-out data: loss by group, and needles in haystacks by depth and length, dense against sparse.
+
+    A needle is a sentence with a code in real held-out text, or a shape drawn over one of many real held-out frames. It is
+    found when the model thinks the right answer the likeliest; what the model writes is checked by a verifier beside it. Stop
+    it whenever you like: the same command goes on.
+    """
+    from trainer.examination import Examination, default_lengths, find_model, only_plan
+    from trainer.needle import NeedleSpec
+
+    if only not in (None, "heldout", "needle"):
+        raise UsageError(f"--only {only!r} must be heldout or needle")
+    found = find_model(model, stage)
+    if folder is None and found.folder == model:
+        raise UsageError(f"{model} is one model and no run: say with --out where its answers go")
+    place = folder if folder is not None else model / "evaluation" / found.folder.parent.name
+    ways = _words("--attention", attention, ("dense", "sparse"))
+    examined = Examination(found, corpus, recipe or only_plan(corpus))
+    try:
+        spec = NeedleSpec(
+            kinds=_words("--haystacks", kinds, ("text", "video")),
+            lengths=_numbers("--lengths", lengths) if lengths is not None else default_lengths(examined.recipe),
+            depths=tuple(value / 100 for value in _numbers("--depths", depths)),
+            repeats=repeats,
+            answers=answers,
+            seed=seed,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    value: dict[str, Any] = {"model": str(found.folder), "out": str(place)}
+    with showing() as terminal:
+        if only != "needle":
+            value["heldout"] = examined.heldout(place, ways, terminal)
+        if only != "heldout":
+            value["needle"] = examined.needles(place, spec, ways, terminal)
+
+    def show() -> None:
+        from longreel_evaluation import show_heldout, show_needles
+
+        if "heldout" in value:
+            show_heldout(value["heldout"])
+        if "needle" in value:
+            show_needles(value["needle"])
+        print(place)
+
+    emit(value, as_json, show)
+
+
+def _words(option: str, given: str, known: tuple[Any, ...]) -> tuple[Any, ...]:
+    words = tuple(word.strip() for word in given.split(",") if word.strip())
+    strange = [word for word in words if word not in known]
+    if strange or not words:
+        raise UsageError(f"{option} {given!r} must name some of {', '.join(known)}")
+    return words
+
+
+def _numbers(option: str, given: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word.replace("_", "")) for word in given.split(",") if word.strip())
+    except ValueError:
+        raise UsageError(f"{option} {given!r} must be whole numbers with commas between") from None
 
 
 def known_figures(read: list[RunRead]) -> str:

@@ -9,7 +9,7 @@ over targets, in nats.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -20,6 +20,7 @@ from model.vlm import VisionLanguageModel
 from trainer.collate import PackedBatch
 from trainer.loader import StageSequences
 from trainer.ranks import Ranks
+from trainer.sample_facts import LossByKind, SampleKind
 
 # Measuring dense attention mass is quadratic in length; a few sequences hold thousands of queries.
 RECALL_SEQUENCES = 2
@@ -34,6 +35,7 @@ class Evaluation:
         recall: dense attention mass on the indexers' top-k, over queries that see more than k tokens; None when not measured.
         attention: the mode the loss was measured in.
         sequences, targets: what the loss is a mean over.
+        losses: the same by task, modality, context and duration bucket: axis -> group -> (mean loss, targets).
     """
 
     loss: float | None
@@ -41,6 +43,7 @@ class Evaluation:
     attention: Attention
     sequences: int
     targets: int
+    losses: dict[str, dict[str, tuple[float, int]]] = field(default_factory=dict)
 
 
 def evenly_spaced(count: int, at_most: int) -> list[int]:
@@ -70,13 +73,18 @@ def evaluate(
     ranks: Ranks,
     progress: Progress,
     label: str,
+    kinds: Sequence[SampleKind] = (),
 ) -> Evaluation:
-    """Measures a model on the common held-out set; sequences are spread over the ranks."""
+    """Measures a model on the common held-out set; sequences are spread over the ranks.
+
+    Args:
+        kinds: of samples that losses are told apart by, the same on every rank.
+    """
     positions = evenly_spaced(len(heldout), at_most)
     if not positions:
         return Evaluation(loss=None, recall=None, attention=attention, sequences=0, targets=0)
     recall_at = set(evenly_spaced(len(positions), RECALL_SEQUENCES)) if with_recall else set()
-    sums = [0.0, 0.0, 0.0, 0.0]
+    sums, by_kind = [0.0, 0.0, 0.0, 0.0], LossByKind(kinds)
     mine = list(enumerate(positions))[ranks.rank :: ranks.world]
     for done, (index, position) in enumerate(mine):
         if ranks.leads:
@@ -87,12 +95,14 @@ def evaluate(
         assert output.token_losses_sum is not None
         sums[0] += float(output.token_losses_sum)
         sums[1] += batch.targets
+        if batch.facts and output.sample_losses is not None and output.sample_targets is not None:
+            by_kind.add(batch.facts, output.sample_losses.tolist(), output.sample_targets.tolist())
         if measures:
             recall = output.recall or _forward(model, batch, "dense", True).recall
             assert recall is not None
             sums[2] += recall.mean * recall.queries
             sums[3] += recall.queries
-    losses, targets, covered, queries = ranks.total(sums)
+    losses, targets, covered, queries, *groups = ranks.total([*sums, *by_kind.values()])
     if ranks.leads:
         progress(label, len(mine), len(mine), f"{attention} attention")
     return Evaluation(
@@ -101,6 +111,7 @@ def evaluate(
         attention=attention,
         sequences=len(positions),
         targets=int(targets),
+        losses=by_kind.along(groups),
     )
 
 

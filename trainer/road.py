@@ -287,6 +287,7 @@ class _Run:
             ranks=self.ranks,
             progress=self.progress,
             label="held-out before stage 0" if number < 0 else f"held-out after stage {number}",
+            kinds=kinds_of(self.catalog, self.recipe.name, stage=HELDOUT_STAGE, split="heldout"),
         )
         if self.ranks.leads:
             self.folder.record_evaluation(START if number < 0 else str(number), evaluation)

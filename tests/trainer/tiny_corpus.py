@@ -83,6 +83,7 @@ class TinyCorpus:
         self.tokenizer = load_tokenizer(recipe.tokenizer)
         self.pictures: dict[str, MediaItem] = {}
         self.samples: dict[str, list[Sample]] = {"train": [], "heldout": []}
+        self.annotations: list[dict[str, Any]] = []
 
     def picture(self, seed: int, height: int, width: int, extension: str) -> str:
         """Adds a stored picture; returns its media_id."""
@@ -143,6 +144,8 @@ class TinyCorpus:
         rows = [self.row(sample, split) for split in ("train", "heldout") for sample in self.samples[split]]
         written = [shard, corpus.write_identity(self.recipe), *corpus.write_table("media", media, origin="curate")]
         written += corpus.write_table("samples", rows, origin="curate")
+        if self.annotations:
+            written += corpus.write_table("annotations", self.annotations, origin="curate")
         corpus.commit("curate", "curated", {"inputs": 1}, written, [])
         self.plan(corpus, {row["sample_id"]: row for row in rows})
 
