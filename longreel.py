@@ -311,9 +311,15 @@ def _train(
         work = lambda: run_training(  # noqa: E731
             corpus, recipe, stages=stages, out=run, resume=resume, launch=launch, progress=view, watch=view
         )
-        result = logged("train", corpus, recipe, work)
-    summarise("train", result, f"stages {', '.join(map(str, stages))} in {run}")
+        result = logged("train", corpus, recipe, work) if _leads() else work()
+    if _leads():
+        summarise("train", result, f"stages {', '.join(map(str, stages))} in {run}")
     return result
+
+
+def _leads() -> bool:
+    """Whether this process speaks for a training run that a launcher started several of."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @app.command(epilog=EXIT_CODES)
@@ -349,7 +355,8 @@ def train(
         sequence_parallel=sequence_parallel,
         expert_parallel=expert_parallel,
     )
-    emit({"stages": result.stages}, as_json, lambda: stage_table(result.stages))
+    if _leads():
+        emit({"stages": result.stages}, as_json, lambda: stage_table(result.stages))
 
 
 @app.command(context_settings=EXTRA, epilog=EXIT_CODES)

@@ -23,8 +23,10 @@ import sys, json
 from pathlib import Path
 from manifests.recipe_json import recipe_from_json
 from trainer import train
+from trainer.launch import Launch
 corpus, recipe, out = sys.argv[1:4]
-train(Path(corpus), recipe_from_json(recipe), stages=[0], out=Path(out))
+for name, launch in (("two", Launch()), ("shared", Launch(sequence_parallel=2, zero_stage=3))):
+    train(Path(corpus), recipe_from_json(recipe), stages=[0], out=Path(out) / name, launch=launch)
 """
 
 
@@ -76,7 +78,7 @@ def test_two_processes_see_the_losses_of_one(tiny_corpus: TinyCorpus, tmp_path: 
     script = tmp_path / "launched.py"
     script.write_text(LAUNCHED)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    arguments = [str(tiny_corpus.folder), canonical_json(tiny_corpus.recipe), str(tmp_path / "two")]
+    arguments = [str(tiny_corpus.folder), canonical_json(tiny_corpus.recipe), str(tmp_path)]
     root = str(Path(__file__).parents[2])
     import os
 
@@ -89,14 +91,17 @@ def test_two_processes_see_the_losses_of_one(tiny_corpus: TinyCorpus, tmp_path: 
     )
     assert done.returncode == 0, done.stderr[-2000:]
     train(tiny_corpus.folder, tiny_corpus.recipe, stages=[0], out=tmp_path / "one")
-    one, two = read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two")
-    assert [line["tokens"] for line in one] == [line["tokens"] for line in two]
-    assert [line["loss"] for line in one] == pytest.approx([line["loss"] for line in two], rel=1e-5)
-    for alone, shared in zip(one, two, strict=True):
-        assert shared["losses"]["task"].keys() == alone["losses"]["task"].keys()
-        for task, (loss, targets) in alone["losses"]["task"].items():
-            assert shared["losses"]["task"][task] == pytest.approx([loss, targets], rel=1e-4)
-        assert shared["flops"] == alone["flops"]
-        assert shared["router_entropy"] == pytest.approx(alone["router_entropy"], rel=1e-4)
-    rows = [json.loads((tmp_path / run / "summary.json").read_text())["stages"][0] for run in ("one", "two")]
-    assert rows[0]["heldout_after"] == pytest.approx(rows[1]["heldout_after"], rel=1e-4)
+    one = read_metrics(tmp_path / "one")
+    summary = json.loads((tmp_path / "one" / "summary.json").read_text())["stages"][0]
+    for name in ("two", "shared"):
+        other = read_metrics(tmp_path / name)
+        for figure in ("tokens", "visual_tokens"):
+            assert [line[figure] for line in one] == [line[figure] for line in other]
+        for figure in ("loss", "balance_loss", "grad_norm", "flops"):
+            assert [line[figure] for line in one] == pytest.approx([line[figure] for line in other], rel=1e-4), figure
+        for mine, its in zip(one, other, strict=True):
+            assert mine["router_entropy"] == pytest.approx(its["router_entropy"], rel=1e-4)
+            for task, (loss, targets) in mine["losses"]["task"].items():
+                assert its["losses"]["task"][task] == [pytest.approx(loss, rel=1e-4), targets]
+        row = json.loads((tmp_path / name / "summary.json").read_text())["stages"][0]
+        assert row["heldout_after"] == pytest.approx(summary["heldout_after"], rel=1e-4)
