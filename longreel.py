@@ -338,6 +338,21 @@ def train(
     expert_parallel: Annotated[
         int, typer.Option("--expert-parallel", metavar="N", min=1, help="Ranks that share the experts of each layer.")
     ] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", metavar="N", min=0, help="Reader processes a rank; 0: a thread. Default: by the machine."),
+    ] = None,
+    on_bad_media: Annotated[
+        str,
+        typer.Option("--on-bad-media", metavar="stop|replace", help="Stop with the sample's id, or show grey and record."),
+    ] = "stop",
+    media_cache: Annotated[
+        Path | None,
+        typer.Option("--media-cache", metavar="DIR", help="Keep media fetched from an address here."),
+    ] = None,
+    media_cache_gb: Annotated[
+        float, typer.Option("--media-cache-size", metavar="GIB", min=0.0625, help="What that folder holds at most.")
+    ] = 20.0,
     as_json: JsonOption = False,
 ) -> None:
     """Train the model on planned stages, one after the other.
@@ -354,6 +369,10 @@ def train(
         zero_stage=zero_stage,
         sequence_parallel=sequence_parallel,
         expert_parallel=expert_parallel,
+        workers=workers,
+        on_bad_media=on_bad_media,
+        media_cache=None if media_cache is None else str(media_cache),
+        media_cache_bytes=int(media_cache_gb * 2**30),
     )
     if _leads():
         emit({"stages": result.stages}, as_json, lambda: stage_table(result.stages))

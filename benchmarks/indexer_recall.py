@@ -40,9 +40,10 @@ from model.dsa_reference import SampleAttention
 from model.indexer import top_k_indices
 from model.initialise import initialise
 from model.output import ModelOutput
-from trainer.collate import PackedBatch
+from trainer.collate import PackedBatch, collate
 from trainer.evaluate import evenly_spaced
 from trainer.loader import StageSequences
+from trainer.sequence_reader import Order
 from trainer.stage_manifest import read_stages
 from trainer.stages import learning_rate, phases_of, trained_parts
 
@@ -204,11 +205,11 @@ def main() -> None:
         initialise(model, seed=arguments.seed, std=model.config.decoder.initializer_range, only="sa_indexer")
     teaching = StageSequences(catalog, recipe, stage=arguments.stage, split="train")
     heldout = StageSequences(catalog, recipe, stage=3, split="heldout")
-    tokens = dict(zip(*(heldout.samples.column(name).to_pylist() for name in ("sample_id", "total_tokens")), strict=True))
-    long = sorted((name for name, size in tokens.items() if size >= SHORTEST), key=lambda name: (tokens[name], name))
+    placed = {segment for position in range(len(heldout)) for segment in heldout.order(position).segments}
+    long = sorted((s for s in placed if s.total >= SHORTEST), key=lambda segment: (segment.total, segment.sample_id))
     # A sequence of one sample each: the loader renders and decodes as in training.
-    heldout.segments = [[long[index]] for index in evenly_spaced(len(long), arguments.samples)]
-    samples = [heldout.batch(position) for position in range(len(heldout))]
+    chosen = [long[index] for index in evenly_spaced(len(long), arguments.samples)]
+    samples = [collate(heldout.reader.read(Order(heldout.where, at, (one,)))) for at, one in enumerate(chosen)]
     print(f"{len(samples)} held-out samples of {samples[0].tokens:,} to {samples[-1].tokens:,} tokens, k = an eighth of each")
     report("before", measure(model, samples))
     twin = copy.deepcopy(model)

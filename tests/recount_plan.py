@@ -36,11 +36,11 @@ def recount(corpus: Path, recipe_name: str) -> list[str]:
                 problems.append(f"stage {number}, {split}: {len(said)} rows for {len(sequences)} sequences")
             rendered: dict[str, tuple[int, int]] = {}
             for position, tokens, visual, segments in said:
-                for sample_id in sequences.segments[position]:
-                    if sample_id not in rendered:
-                        ids = sequences.render(sample_id).ids
-                        rendered[sample_id] = (len(ids), int((ids == picture).sum()))
-                counted = [rendered[sample_id] for sample_id in sequences.segments[position]]
+                for segment in sequences.order(position).segments:
+                    if segment.sample_id not in rendered:
+                        ids = sequences.reader.render(segment).ids
+                        rendered[segment.sample_id] = (len(ids), int((ids == picture).sum()))
+                counted = [rendered[sample_id] for sample_id in sequences.sample_ids(position)]
                 found = (sum(total for total, _ in counted), sum(seen for _, seen in counted), len(counted))
                 longest = max(longest, found[0])
                 if found != (tokens, visual, segments):

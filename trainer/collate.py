@@ -1,24 +1,22 @@
-"""One packed sequence as tensors: tokens of its samples end to end, patches of its pictures end to end.
+"""A packed sequence as tensors, on the way to a model.
 
-Decided here: nothing is padded. The first token of a sample is never a target, so no label crosses from one sample to the next,
-however a model shifts them; `targets` counts exactly the tokens that carry loss.
+Decided here: pictures travel as bytes as far as they can. On a CPU they become floats where they are read ahead; for a GPU the
+bytes are pinned, copied without waiting, and become the same floats there (a table of 256 values, because a GPU's division
+by a constant may round otherwise).
 
 Shapes: T tokens, S samples, P patches, N pictures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from manifests.rendering import IGNORED, Rendered
-from model.patches import images_to_patches
 from model.sequence_shard import SequenceShard, pixels_of
+from trainer.packed_arrays import PackedArrays, Replaced
 from trainer.sample_facts import SampleFacts
 
 
@@ -29,10 +27,12 @@ class PackedBatch:
     Attributes:
         input_ids, labels: int64 [T]; labels are not shifted, -100 where nothing is learned.
         cu_seqlens: int32 [S + 1], first token of each sample, and T.
-        pixel_values: float32 [P, 3 * patch**2] in [-1, 1], pictures in reading order; None without pictures.
+        pixel_values: float32 [P, 3 * patch**2] in [-1, 1], pictures in reading order; None without pictures. uint8 in pinned
+            memory while they wait for a GPU: `to` makes them floats there.
         image_grid_thw: int64 [N, 3] in patches; None without pictures.
         targets: tokens that carry next-token loss.
         visual_tokens: picture tokens among the T.
+        replaced: pictures that could not be read and are shown grey.
         facts: of each sample in order; empty when nobody asked for them.
     """
 
@@ -43,6 +43,7 @@ class PackedBatch:
     image_grid_thw: Tensor | None
     targets: int
     visual_tokens: int
+    replaced: tuple[Replaced, ...] = ()
     facts: tuple[SampleFacts, ...] = ()
 
     @property
@@ -58,35 +59,55 @@ class PackedBatch:
         return replace(self, pixel_values=pixels_of(self.pixel_values, self.image_grid_thw, mine))
 
     def to(self, device: torch.device) -> PackedBatch:
-        """The same batch on a device."""
+        """The same batch on a device; copies from pinned memory do not wait."""
+        pixels = None if self.pixel_values is None else self.pixel_values.to(device, non_blocking=True)
         return replace(
             self,
-            input_ids=self.input_ids.to(device),
-            labels=self.labels.to(device),
-            pixel_values=None if self.pixel_values is None else self.pixel_values.to(device),
-            image_grid_thw=None if self.image_grid_thw is None else self.image_grid_thw.to(device),
+            input_ids=self.input_ids.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
+            pixel_values=_table(device)[pixels.int()] if pixels is not None and pixels.dtype == torch.uint8 else pixels,
+            image_grid_thw=None if self.image_grid_thw is None else self.image_grid_thw.to(device, non_blocking=True),
         )
 
 
-def collate(samples: Sequence[Rendered], pictures: Sequence[NDArray[np.uint8]], *, patch: int, merge: int) -> PackedBatch:
-    """Packs the samples of one sequence.
+def collate(arrays: PackedArrays, *, facts: tuple[SampleFacts, ...] = (), pinned: bool = False) -> PackedBatch:
+    """The tensors of one sequence.
 
     Args:
-        samples: in their order in the sequence.
-        pictures: uint8 [H, W, 3] at the size the model reads, in the order of the samples' slots.
-        patch, merge: as `manifests.visual.VisualSpec`.
+        pinned: in page-locked memory, pictures as bytes, for a GPU.
     """
-    ids = np.concatenate([sample.ids for sample in samples]).astype(np.int64)
-    labels = np.concatenate([sample.labels for sample in samples]).astype(np.int64)
-    ends = np.cumsum([len(sample.ids) for sample in samples])
-    labels[np.concatenate(([0], ends[:-1]))] = IGNORED
-    pixel_values, grid = images_to_patches(list(pictures), patch_size=patch, merge_size=merge) if pictures else (None, None)
-    return PackedBatch(
-        input_ids=torch.from_numpy(ids),
-        labels=torch.from_numpy(labels),
-        cu_seqlens=torch.from_numpy(np.concatenate(([0], ends)).astype(np.int32)),
-        pixel_values=pixel_values,
-        image_grid_thw=grid,
-        targets=int((labels != IGNORED).sum()),
-        visual_tokens=sum(sample.cost.visual for sample in samples),
+    shown = len(arrays.grid) > 0
+    pixels = torch.from_numpy(arrays.patches) if shown else None
+    batch = PackedBatch(
+        input_ids=torch.from_numpy(arrays.ids).long(),
+        labels=torch.from_numpy(arrays.labels).long(),
+        cu_seqlens=torch.from_numpy(arrays.cu_seqlens).clone(),
+        pixel_values=pixels if pinned or pixels is None else normalised(pixels),
+        image_grid_thw=torch.from_numpy(arrays.grid).clone() if shown else None,
+        targets=arrays.targets,
+        visual_tokens=arrays.visual_tokens,
+        replaced=arrays.replaced,
+        facts=facts,
+    )
+    return _pin(batch) if pinned else batch
+
+
+def normalised(pixels: Tensor) -> Tensor:
+    """Bytes as `model.patches` makes floats of them, (x / 255 - 0.5) / 0.5, in one piece of memory."""
+    return pixels.float().div_(255.0).sub_(0.5).div_(0.5)
+
+
+@cache
+def _table(device: torch.device) -> Tensor:
+    """The float of each byte."""
+    return normalised(torch.arange(256, dtype=torch.uint8)).to(device)
+
+
+def _pin(batch: PackedBatch) -> PackedBatch:
+    return replace(
+        batch,
+        input_ids=batch.input_ids.pin_memory(),
+        labels=batch.labels.pin_memory(),
+        pixel_values=None if batch.pixel_values is None else batch.pixel_values.pin_memory(),
+        image_grid_thw=None if batch.image_grid_thw is None else batch.image_grid_thw.pin_memory(),
     )

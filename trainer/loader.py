@@ -1,150 +1,40 @@
-"""Packed sequences of a stage from a corpus: rows to tokens, offsets to pixels, ahead of need.
+"""Packed sequences ahead of need: which ones, in which order, by whom.
 
 Decided here: the state of the loader is the number of the next step. Step s takes the sequences ``[s * G, (s + 1) * G)`` of the
-global order and rank r of W every W-th of them, so the global order knows nothing of world size. A sample must render to the
-tokens its row counts, and a picture must have the bytes that were written: anything else stops with the sample's id. One thread
-reads ahead: decoding, tokenising and hashing release the interpreter's lock, and a thread never changes an order.
+global order and rank r of W every W-th of them, so the global order knows nothing of world size, and nothing of who reads: a
+thread of this process, or reader processes that are kept for the whole run. Another stage is another list of orders for the
+same processes. A thread always stands between: it makes tensors of what was read, and pins them where there is a GPU.
 """
 
 from __future__ import annotations
 
-import io
 import queue
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
-from PIL import Image
 
 from manifests.catalog import Catalog
-from manifests.errors import CorruptCorpusError, CostMismatchError
 from manifests.recipe import Recipe
-from manifests.rendering import Rendered, render
-from manifests.sample import Visual, messages_from_rows
-from manifests.shards import read_media
-from manifests.tokenizer import Tokenizer, load_tokenizer
-from trainer.collate import PackedBatch, collate
-from trainer.sample_facts import SampleFacts, facts_of
+from trainer.collate import PackedBatch
+from trainer.launch import Launch
+from trainer.media import MediaIndex
+from trainer.packed_arrays import PackedArrays
+from trainer.reader_pool import ReaderPool
+from trainer.replaced import ReplacedFile
+from trainer.sequences import StageSequences, media_index, reader_settings
 
+__all__ = ["Loader", "StageSequences", "StepBatches", "StepLoader", "rank_positions", "step_positions"]
 
-class StageSequences:
-    """The packed sequences of one stage and split, by position.
+AHEAD_STEPS = 3
+AHEAD_BYTES = 2**30
+"""Steps that are ready stay below this, as far as it can be known before; but one always is."""
 
-    Args:
-        catalog: the corpus.
-        recipe: as the stage manifest carries it.
-        stage, split: which sequences.
-
-    Raises:
-        CorruptCorpusError: the tables do not fit together.
-    """
-
-    def __init__(self, catalog: Catalog, recipe: Recipe, *, stage: int, split: str) -> None:
-        self.folder = catalog.corpus.folder
-        self.visual = recipe.visual
-        self.tokenizer: Tokenizer = load_tokenizer(recipe.tokenizer)
-        self.where = f"stage {stage}, {split}"
-        which = [recipe.name, stage, split]
-        of_stage = "recipe = ? AND stage = ? AND split = ?"
-        positions = catalog.connection.execute(f"SELECT position FROM sequences WHERE {of_stage} ORDER BY position", which)
-        numbers = [position for (position,) in positions.fetchall()]
-        if numbers != list(range(len(numbers))):
-            raise CorruptCorpusError(f"{self.where}: positions of the sequences table have gaps or repeats: plan again")
-        segments = catalog.connection.execute(
-            f"SELECT position, sample_id FROM segments WHERE {of_stage} ORDER BY position, segment", which
-        )
-        self.segments: list[list[str]] = [[] for _ in numbers]
-        for position, sample_id in segments.fetchall():
-            self.segments[position].append(sample_id)
-        columns = "sample_id, messages, total_tokens, visual_tokens, task, modality, context_bucket, duration_bucket"
-        samples = catalog.connection.sql(
-            f"SELECT {columns} FROM samples WHERE sample_id IN (SELECT sample_id FROM segments WHERE {of_stage}) "
-            "ORDER BY sample_id",
-            params=which,
-        ).to_arrow_table()
-        self.samples: pa.Table = samples
-        self.row_of = {sample_id: row for row, sample_id in enumerate(self.samples.column("sample_id").to_pylist())}
-        places = catalog.connection.execute('SELECT media_id, shard, "offset", length, sha256 FROM media ORDER BY media_id')
-        self.places: dict[str, tuple[str, int, int, str]] = {place[0]: tuple(place[1:]) for place in places.fetchall()}
-
-    def __len__(self) -> int:
-        return len(self.segments)
-
-    def batch(self, position: int) -> PackedBatch:
-        """One sequence, rendered, decoded and collated.
-
-        Raises:
-            CostMismatchError: a sample renders to other tokens than counted.
-            CorruptCorpusError: a sample or picture is missing or has other bytes.
-        """
-        rendered = [self.render(sample_id) for sample_id in self.segments[position]]
-        pictures = [
-            self._picture(slot.visual, sample_id)
-            for sample_id, sample in zip(self.segments[position], rendered, strict=True)
-            for slot in sample.slots
-        ]
-        packed = collate(rendered, pictures, patch=self.visual.patch, merge=self.visual.merge)
-        return replace(packed, facts=tuple(self.facts(sample_id) for sample_id in self.segments[position]))
-
-    def facts(self, sample_id: str) -> SampleFacts:
-        """What the table says of a sample."""
-        row = self.row_of[sample_id]
-        columns = ("task", "modality", "context_bucket", "duration_bucket")
-        return facts_of(sample_id, *(self.samples.column(name)[row].as_py() for name in columns))
-
-    def render(self, sample_id: str) -> Rendered:
-        """The tokens of one sample, checked against its row.
-
-        Raises:
-            CostMismatchError: they differ from the counted ones.
-            CorruptCorpusError: there is no such sample.
-        """
-        row = self.row_of.get(sample_id)
-        if row is None:
-            raise CorruptCorpusError(f"{self.where}: sample {sample_id} is packed but not in the samples table: plan again")
-        values: dict[str, Any] = self.samples.slice(row, 1).to_pylist()[0]
-        rendered = render(messages_from_rows(values["messages"]), self.tokenizer, self.visual)
-        cost = rendered.cost
-        if (cost.total, cost.visual) != (values["total_tokens"], values["visual_tokens"]):
-            raise CostMismatchError(
-                f"sample {sample_id} renders to {cost.total} tokens ({cost.visual} of pictures), but its row in {self.folder} "
-                f"counts {values['total_tokens']} ({values['visual_tokens']}): the tokenizer or the rendering has changed "
-                f"since curation; curate again"
-            )
-        return rendered
-
-    def _picture(self, visual: Visual, sample_id: str) -> NDArray[np.uint8]:
-        place = self.places.get(visual.media_id)
-        if place is None:
-            raise CorruptCorpusError(f"sample {sample_id}: picture {visual.media_id} is not in the media table: curate again")
-        shard, offset, length, sha256 = place
-        try:
-            data = read_media(self.folder / shard, offset, length, sha256)
-            return decode(data, height=visual.height, width=visual.width)
-        except CorruptCorpusError as error:
-            raise CorruptCorpusError(f"sample {sample_id}, picture {visual.media_id}: {error}") from error
-        except OSError as error:
-            raise CorruptCorpusError(
-                f"sample {sample_id}, picture {visual.media_id} of {shard} cannot be decoded ({error}): curate again"
-            ) from error
-
-
-def decode(data: bytes, *, height: int, width: int) -> NDArray[np.uint8]:
-    """An encoded picture as uint8 [height, width, 3], resized bicubically where it is stored at another size.
-
-    Raises:
-        OSError: the bytes are no picture.
-    """
-    with Image.open(io.BytesIO(data)) as stored:
-        picture = stored.convert("RGB")
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    return np.array(picture, dtype=np.uint8)
+Passes = tuple[tuple[PackedBatch, float], ...]
 
 
 def step_positions(step: int, *, sequences: int, per_step: int) -> range:
@@ -172,19 +62,40 @@ class StepBatches:
     """
 
     step: int
-    batches: tuple[tuple[PackedBatch, float], ...]
+    batches: Passes
     waited_s: float
 
 
 class StepLoader:
-    """Yields the steps ``[first, last)`` of a stage, read ahead by a thread. A context manager: leaving it stops the thread."""
+    """Yields the steps ``[first, last)`` of a stage, read ahead. A context manager: leaving it stops the reading.
+
+    Args:
+        sequences: of the stage.
+        per_step: sequences of an optimiser step, over all ranks.
+        first, last: steps.
+        rank, world: whose share.
+        ahead: steps that are ready at most; None: `AHEAD_STEPS`, fewer where they are large.
+        pool: reader processes; None: the thread reads itself.
+        pinned: make batches for a GPU.
+    """
 
     def __init__(
-        self, sequences: StageSequences, *, per_step: int, first: int, last: int, rank: int, world: int, ahead: int = 3
+        self,
+        sequences: StageSequences,
+        *,
+        per_step: int,
+        first: int,
+        last: int,
+        rank: int,
+        world: int,
+        ahead: int | None = None,
+        pool: ReaderPool | None = None,
+        pinned: bool = False,
     ) -> None:
         self.sequences, self.per_step, self.first, self.last = sequences, per_step, first, last
         self.rank, self.world = rank, world
-        self._ready: queue.Queue[tuple[tuple[PackedBatch, float], ...] | BaseException] = queue.Queue(maxsize=ahead)
+        self.pool, self.pinned = pool, pinned
+        self._ready: queue.Queue[Passes | BaseException] = queue.Queue(maxsize=ahead or self._ahead())
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read_ahead, name="longreel-loader", daemon=True)
 
@@ -207,26 +118,119 @@ class StepLoader:
                 raise ready
             yield StepBatches(step=step, batches=ready, waited_s=time.perf_counter() - begun)
 
+    def _ahead(self) -> int:
+        """Steps to keep ready: as many of the dearest as `AHEAD_BYTES` holds."""
+        visual = self.sequences.settings.visual
+        costs = (
+            np.add.reduceat(self.sequences.placed["visual"].astype(np.int64), self.sequences.starts[:-1])
+            if len(self.sequences)
+            else np.zeros(1, dtype=np.int64)
+        )
+        dearest = int(costs.max()) * visual.merge**2 * 3 * visual.patch**2 * (1 if self.pinned else 4)
+        passes = -(-self.per_step // self.world)
+        return max(1, min(AHEAD_STEPS, AHEAD_BYTES // max(1, dearest * passes)))
+
+    def _positions(self) -> Iterator[tuple[list[int], list[float]]]:
+        """For each step, the sequences of this rank's passes and their weights."""
+        for step in range(self.first, self.last):
+            positions = step_positions(step, sequences=len(self.sequences), per_step=self.per_step)
+            mine = rank_positions(positions, rank=self.rank, world=self.world)
+            yield [positions[0] if one is None else one for one in mine], [float(one is not None) for one in mine]
+
+    def _arrays(self) -> Iterator[PackedArrays]:
+        orders = (self.sequences.order(position) for positions, _ in self._positions() for position in positions)
+        if self.pool is None:
+            return (self.sequences.reader.read(order) for order in orders)
+        return self.pool.read(orders, stopped=self._stop.is_set)
+
     def _read_ahead(self) -> None:
         try:
-            for step in range(self.first, self.last):
-                positions = step_positions(step, sequences=len(self.sequences), per_step=self.per_step)
-                mine = rank_positions(positions, rank=self.rank, world=self.world)
-                self._put(
-                    tuple(
-                        (self.sequences.batch(positions[0] if position is None else position), float(position is not None))
-                        for position in mine
-                    )
-                )
-                if self._stop.is_set():
-                    return
+            arrays = self._arrays()
+            for positions, weights in self._positions():
+                batches = []
+                for position in positions:
+                    read = next(arrays, None)
+                    if read is None or self._stop.is_set():
+                        return
+                    batches.append(self.sequences.collated(position, read, pinned=self.pinned))
+                self._put(tuple(zip(batches, weights, strict=True)))
         except BaseException as error:
             self._put(error)
 
-    def _put(self, ready: tuple[tuple[PackedBatch, float], ...] | BaseException) -> None:
+    def _put(self, ready: Passes | BaseException) -> None:
         while not self._stop.is_set():
             try:
                 self._ready.put(ready, timeout=0.1)
                 return
             except queue.Full:
                 continue
+
+
+class Loader:
+    """What a run loads with: reader processes, the index of pictures. A context manager; leaving it ends the processes.
+
+    Args:
+        catalog: the corpus.
+        recipe: as the stage manifests carry it.
+        launch: how many processes, and what to do about bad media.
+        on_gpu: whether batches go to a GPU.
+        neighbours: ranks that share this machine's cores.
+        replaced: the file for pictures with a stand-in; None: nowhere.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        recipe: Recipe,
+        *,
+        launch: Launch = Launch(),  # noqa: B008, frozen
+        on_gpu: bool = False,
+        neighbours: int = 1,
+        replaced: Path | None = None,
+    ) -> None:
+        self.catalog, self.recipe, self.launch, self.on_gpu = catalog, recipe, launch, on_gpu
+        self.workers = launch.workers_for(on_gpu=on_gpu, neighbours=neighbours)
+        self.replaced = None if replaced is None else ReplacedFile(replaced)
+        self._pool: ReaderPool | None = None
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    @cached_property
+    def media(self) -> MediaIndex:
+        """Where the pictures of the corpus lie."""
+        return media_index(self.catalog)
+
+    def sequences(self, *, stage: int, split: str) -> StageSequences:
+        """The sequences of a stage."""
+        return StageSequences(
+            self.catalog,
+            self.recipe,
+            stage=stage,
+            split=split,
+            launch=self.launch,
+            media=self.media,
+            replaced=self.replaced,
+        )
+
+    def steps(
+        self, sequences: StageSequences, *, per_step: int, first: int, last: int, rank: int = 0, world: int = 1
+    ) -> StepLoader:
+        """The steps ``[first, last)`` of a stage; one such loader is open at a time."""
+        if self.workers and self._pool is None:
+            self._pool = ReaderPool(self.workers, reader_settings(self.catalog, self.recipe, self.launch), self.media)
+        return StepLoader(
+            sequences,
+            per_step=per_step,
+            first=first,
+            last=last,
+            rank=rank,
+            world=world,
+            pool=self._pool,
+            pinned=self.on_gpu,
+        )

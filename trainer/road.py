@@ -6,6 +6,7 @@ run killed anywhere continues from the newer of the two, and no phase depends on
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from trainer.checkpoints import Checkpoints, Position, write_model
 from trainer.engine import PhaseEngine
 from trainer.evaluate import Evaluation, evaluate, evaluation_attention, phases_until
 from trainer.launch import Launch
-from trainer.loader import StageSequences, StepLoader, step_positions
+from trainer.loader import Loader, StageSequences, step_positions
 from trainer.metrics import StageRow, TrainResult, stage_row
 from trainer.model_shape import model_config
 from trainer.parallel import make_groups, require_plan
@@ -78,9 +79,10 @@ def train(
     unchanged = len(rows) == len(wanted)
     if not unchanged:
         run = _Run(catalog, manifests, identities, folder, launch, progress, watch)
-        for number in wanted:
-            if number not in rows:
-                rows[number] = run.stage(number)
+        with run.loader:
+            for number in wanted:
+                if number not in rows:
+                    rows[number] = run.stage(number)
         run.seeing.close()
     return TrainResult(
         stages=[asdict(rows[number]) for number in wanted], unchanged=unchanged, seconds=time.perf_counter() - begun
@@ -137,10 +139,19 @@ class _Run:
             folder.folder, folder.metrics, manifests, ranks=self.ranks, watch=watch, precision=precision_of(self.recipe.train)
         )
 
+        self.loader = Loader(
+            catalog,
+            self.recipe,
+            launch=launch,
+            on_gpu=self.ranks.device.type == "cuda",
+            neighbours=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+            replaced=folder.folder / "replaced.jsonl",
+        )
+
     @cached_property
     def heldout(self) -> StageSequences:
         """The common held-out set."""
-        return StageSequences(self.catalog, self.recipe, stage=HELDOUT_STAGE, split="heldout")
+        return self.loader.sequences(stage=HELDOUT_STAGE, split="heldout")
 
     def stage(self, number: int) -> StageRow:
         """Trains, evaluates and records one stage."""
@@ -150,7 +161,7 @@ class _Run:
             self.folder.begin(number, self.identities[number])
         self.ranks.wait()
         before = self._evaluation_before(number)
-        sequences = StageSequences(self.catalog, self.recipe, stage=number, split="train")
+        sequences = self.loader.sequences(stage=number, split="train")
         checkpoints = Checkpoints(self.folder.stage(number) / "checkpoints", self.ranks)
         position, tag = self._resume_at(number, phases, checkpoints)
         if self.ranks.leads:
@@ -224,7 +235,7 @@ class _Run:
             engine.load(checkpoints.folder, tag)
         label = f"stage {number}/{phase.spec.name}"
         span = phase.last - phase.first
-        loader = StepLoader(
+        loader = self.loader.steps(
             sequences,
             per_step=manifest.spec.sequences_per_step,
             first=max(position.steps, phase.first),

@@ -82,7 +82,7 @@ class RunFolder:
         """
         if self.folder.is_file():
             raise UsageError(f"{self.folder} is a file: give --out a folder")
-        ours = ("metrics.jsonl", "summary.json", "evaluations.json", "stage", "tensorboard", "evaluation", ".")
+        ours = ("metrics.jsonl", "summary.json", "replaced.jsonl", "evaluation", "stage", "tensorboard", ".")
         strangers = sorted(path.name for path in self.folder.glob("*") if not path.name.startswith(ours))
         if strangers and not (self.folder / "evaluations.json").is_file():
             raise UsageError(f"{self.folder} is not empty and no run (it holds {strangers[0]}): give another --out")

@@ -1,0 +1,130 @@
+"""One packed sequence as numpy arrays: what is read ahead, in reader processes that load no torch.
+
+Decided here: nothing is padded. The first token of a sample is never a target, so no label crosses from one sample to the next,
+however a model shifts them; `targets` counts exactly the tokens that carry loss. Pictures stay bytes until the batch is made:
+a quarter of what their floats would take on the way between processes and to a GPU.
+
+Shapes: T tokens, S samples, P patches, N pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manifests.rendering import IGNORED, Rendered
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replaced:
+    """A picture that could not be read and has a stand-in.
+
+    Attributes:
+        sample_id, media_id: of whom, and which.
+        reason: what was wrong with it.
+    """
+
+    sample_id: str
+    media_id: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedArrays:
+    """A packed sequence without torch.
+
+    Attributes:
+        ids, labels: int32 [T]; labels are not shifted, -100 where nothing is learned.
+        cu_seqlens: int32 [S + 1], first token of each sample, and T.
+        patches: uint8 [P, 3 * patch**2], pictures in reading order, patches in raster order, channels first within a patch.
+        grid: int64 [N, 3] in patches: 1, rows, columns.
+        targets: tokens that carry next-token loss.
+        visual_tokens: picture tokens among the T.
+        replaced: pictures with a stand-in.
+    """
+
+    ids: NDArray[np.int32]
+    labels: NDArray[np.int32]
+    cu_seqlens: NDArray[np.int32]
+    patches: NDArray[np.uint8]
+    grid: NDArray[np.int64]
+    targets: int
+    visual_tokens: int
+    replaced: tuple[Replaced, ...] = ()
+
+
+ARRAYS = ("ids", "labels", "cu_seqlens", "patches", "grid")
+"""The fields of `PackedArrays` that are arrays."""
+
+
+def pack(
+    samples: Sequence[Rendered],
+    pictures: Sequence[NDArray[np.uint8]],
+    *,
+    patch: int,
+    merge: int,
+    replaced: Sequence[Replaced] = (),
+    unlearned: Sequence[int] = (),
+) -> PackedArrays:
+    """Puts the samples of one sequence end to end.
+
+    Args:
+        samples: in their order in the sequence.
+        pictures: uint8 [H, W, 3] at the size the model reads, in the order of the samples' slots.
+        patch, merge: as `manifests.visual.VisualSpec`.
+        unlearned: indices of samples whose labels are left out.
+
+    Raises:
+        ValueError: a picture's sides are no multiples of ``patch * merge``.
+    """
+    ends = np.cumsum([len(sample.ids) for sample in samples])
+    starts = np.concatenate(([0], ends[:-1]))
+    labels = np.concatenate([sample.labels for sample in samples])
+    labels[starts] = IGNORED
+    for index in unlearned:
+        labels[starts[index] : ends[index]] = IGNORED
+    grid = np.array([grid_of(picture, patch=patch, merge=merge) for picture in pictures], dtype=np.int64).reshape(-1, 3)
+    patches = np.empty((int(grid.prod(axis=1).sum()), 3 * patch * patch), dtype=np.uint8)
+    first = 0
+    for picture, (_, rows, columns) in zip(pictures, grid.tolist(), strict=True):
+        # A view of the place in the result, in the axes of the picture: the bytes are moved once.
+        place = patches[first : first + rows * columns].reshape(rows, columns, 3, patch, patch)
+        place.transpose(0, 3, 1, 4, 2)[...] = picture.reshape(rows, patch, columns, patch, 3)
+        first += rows * columns
+    return PackedArrays(
+        ids=np.concatenate([sample.ids for sample in samples]),
+        labels=labels,
+        cu_seqlens=np.concatenate(([0], ends)).astype(np.int32),
+        patches=patches,
+        grid=grid,
+        targets=int(np.count_nonzero(labels != IGNORED)),
+        visual_tokens=sum(sample.cost.visual for sample in samples),
+        replaced=tuple(replaced),
+    )
+
+
+def grid_of(picture: NDArray[np.uint8], *, patch: int, merge: int) -> tuple[int, int, int]:
+    """1, rows and columns of a picture in patches.
+
+    Raises:
+        ValueError: its sides are no multiples of ``patch * merge``.
+    """
+    height, width = picture.shape[:2]
+    unit = patch * merge
+    if height % unit or width % unit or not height or not width:
+        raise ValueError(f"a picture of {width}x{height} px is no multiple of {unit} px")
+    return 1, height // patch, width // patch
+
+
+def layout(arrays: PackedArrays) -> tuple[list[tuple[str, str, tuple[int, ...], int]], int]:
+    """Where each array lies when all stand in one block of bytes: name, dtype, shape, offset; and the block's length."""
+    places, offset = [], 0
+    for name in ARRAYS:
+        array: NDArray[Any] = getattr(arrays, name)
+        places.append((name, array.dtype.str, array.shape, offset))
+        offset += -(-array.nbytes // 64) * 64
+    return places, offset

@@ -1,0 +1,226 @@
+"""A packed sequence from its samples' rows: tokens checked against what was counted, pictures checked and decoded.
+
+Decided here: what to read comes as an `Order`, which names every sample by file and row, so a reader knows neither stage nor
+plan: readers of another process need no database, hold nothing of a stage, and go on with the next one as they are. Rows are
+read by row group; the groups used last are kept, up to a bound. Loads neither torch nor DuckDB.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from manifests.errors import CorruptCorpusError, CostMismatchError
+from manifests.migration import origins
+from manifests.places import place
+from manifests.rendering import Rendered, render
+from manifests.sample import messages_from_rows
+from manifests.tokenizer import Tokenizer, load_tokenizer
+from manifests.visual import VisualSpec
+from trainer.block_cache import BlockCache
+from trainer.launch import OnBadMedia
+from trainer.media import BadMediaError, MediaIndex, Pictures
+from trainer.packed_arrays import PackedArrays, Replaced, pack
+
+ROW_BYTES = 256 * 2**20
+"""Rows that a reader keeps, at most, beyond the group it reads from."""
+GREY = 128
+SHORT = 24
+"""Texts of at most so many characters (roles, line ends, times of frames) come again and again: their tokens are kept."""
+SHORT_TEXTS = 50_000
+
+
+class Segment(NamedTuple):
+    """One sample of a sequence: its row of the samples table, and the tokens counted for it."""
+
+    sample_id: str
+    file: int
+    row: int
+    total: int
+    visual: int
+
+
+class Order(NamedTuple):
+    """One sequence to read; `where` names its stage and split for messages."""
+
+    where: str
+    position: int
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReaderSettings:
+    """What a reader needs to know of a corpus and a launch.
+
+    Attributes:
+        folder: the corpus; a folder or an address.
+        tokenizer, visual: as the recipe has them.
+        files: the samples table: paths below the corpus, each with the version of its tables.
+        on_bad_media: ``stop``, or ``replace``: a picture that cannot be read is shown grey, and its sample teaches nothing.
+        cache, cache_bytes: folder and size of the cache of an address; unused for a folder.
+    """
+
+    folder: str
+    tokenizer: str
+    visual: VisualSpec
+    files: tuple[tuple[str, int], ...]
+    on_bad_media: OnBadMedia = "stop"
+    cache: str = ""
+    cache_bytes: int = 0
+
+
+class SequenceReader:
+    """Reads sequences, one at a time; safe to call from several threads, which then wait for each other."""
+
+    def __init__(self, settings: ReaderSettings, media: MediaIndex) -> None:
+        self.settings = settings
+        folder = place(settings.folder)
+        cache = None if isinstance(folder, Path) else BlockCache(Path(settings.cache), settings.cache_bytes)
+        self.pictures = Pictures(folder, media, cache)
+        self.rows = _SampleRows(folder, settings.files)
+        self._lock = threading.Lock()
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The recipe's, with the tokens of short texts at hand."""
+        return _RememberingTokenizer(load_tokenizer(self.settings.tokenizer))
+
+    def read(self, order: Order) -> PackedArrays:
+        """One sequence.
+
+        Raises:
+            CostMismatchError: a sample renders to other tokens than counted.
+            CorruptCorpusError: a row or picture is missing or has other bytes.
+            UnreachableError: an object store does not answer.
+        """
+        with self._lock:
+            rendered = [self.render(segment) for segment in order.segments]
+            pictures: list[NDArray[np.uint8]] = []
+            replaced: list[Replaced] = []
+            unlearned: list[int] = []
+            for index, (segment, sample) in enumerate(zip(order.segments, rendered, strict=True)):
+                for slot in sample.slots:
+                    visual = slot.visual
+                    try:
+                        pictures.append(self.pictures.read(visual))
+                    except BadMediaError as error:
+                        said = f"sample {segment.sample_id}, {error}"
+                        if self.settings.on_bad_media == "stop":
+                            raise BadMediaError(said) from error
+                        pictures.append(np.full((visual.height, visual.width, 3), GREY, dtype=np.uint8))
+                        replaced.append(Replaced(sample_id=segment.sample_id, media_id=visual.media_id, reason=str(error)))
+                        unlearned.append(index)
+            visual_spec = self.settings.visual
+            return pack(
+                rendered,
+                pictures,
+                patch=visual_spec.patch,
+                merge=visual_spec.merge,
+                replaced=replaced,
+                unlearned=unlearned,
+            )
+
+    def render(self, segment: Segment) -> Rendered:
+        """The tokens of one sample, checked against its row."""
+        messages = self.rows.messages(segment)
+        rendered = render(messages_from_rows(messages), self.tokenizer, self.settings.visual)
+        cost = rendered.cost
+        if (cost.total, cost.visual) != (segment.total, segment.visual):
+            raise CostMismatchError(
+                f"sample {segment.sample_id} renders to {cost.total} tokens ({cost.visual} of pictures), but its row in "
+                f"{self.settings.folder} counts {segment.total} ({segment.visual}): the tokenizer or the rendering has changed "
+                f"since curation; curate again"
+            )
+        return rendered
+
+
+class _RememberingTokenizer(Tokenizer):
+    """The same tokens; those of short texts are made once."""
+
+    def __init__(self, whole: Tokenizer) -> None:
+        self.name, self.fingerprint, self._inner = whole.name, whole.fingerprint, whole._inner
+        self._short: dict[str, list[int]] = {}
+
+    def encode(self, text: str) -> list[int]:
+        if len(text) > SHORT:
+            return super().encode(text)
+        ids = self._short.get(text)
+        if ids is None:
+            if len(self._short) >= SHORT_TEXTS:
+                self._short.clear()
+            ids = self._short[text] = super().encode(text)
+        return ids
+
+
+class _SampleRows:
+    """Rows of the samples table by file and number, read by row group."""
+
+    def __init__(self, folder: Path, files: tuple[tuple[str, int], ...]) -> None:
+        self.folder, self.files = folder, files
+        self._first_rows: dict[int, list[int]] = {}
+        self._groups: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()
+        self._bytes = 0
+
+    def messages(self, segment: Segment) -> list[dict[str, Any]]:
+        """The messages of a sample.
+
+        Raises:
+            CorruptCorpusError: the row is not there, or is another sample's.
+        """
+        group, row = self._find(segment)
+        table = self._group(segment.file, group)
+        if row >= len(table) or table.column(0)[row].as_py() != segment.sample_id:
+            raise CorruptCorpusError(
+                f"sample {segment.sample_id} is no longer row {segment.row} of {self._path(segment.file)}: "
+                f"the corpus changed while it was read; start again"
+            )
+        found: list[dict[str, Any]] = table.column(1)[row].as_py()
+        return found
+
+    def _path(self, file: int) -> Path:
+        return self.folder / self.files[file][0]
+
+    def _find(self, segment: Segment) -> tuple[int, int]:
+        """Row group of a sample, and its row there."""
+        first = self._first_rows.get(segment.file)
+        if first is None:
+            with self._open(segment.file) as stream, pq.ParquetFile(stream) as parquet:
+                sizes = [parquet.metadata.row_group(number).num_rows for number in range(parquet.metadata.num_row_groups)]
+            first = self._first_rows[segment.file] = [0, *np.cumsum(sizes).tolist()]
+        group = int(np.searchsorted(first, segment.row, side="right")) - 1
+        group = max(0, min(group, len(first) - 2))
+        return group, segment.row - first[group]
+
+    def _open(self, file: int) -> Any:
+        try:
+            return self._path(file).open("rb")
+        except OSError as error:
+            raise CorruptCorpusError(f"{self._path(file)} cannot be opened ({error}): `longreel check` says more") from error
+
+    def _group(self, file: int, group: int) -> pa.Table:
+        key = (file, group)
+        known = self._groups.get(key)
+        if known is not None:
+            self._groups.move_to_end(key)
+            return known
+        names = origins("samples", self.files[file][1])
+        columns = [str(names["sample_id"]), str(names["messages"])]
+        with self._open(file) as stream, pq.ParquetFile(stream) as parquet:
+            try:
+                table = parquet.read_row_group(group, columns=columns).select(columns)
+            except (pa.ArrowException, OSError) as error:
+                raise CorruptCorpusError(f"{self._path(file)} cannot be read ({error}): `longreel check` says more") from error
+        self._groups[key] = table
+        self._bytes += table.nbytes
+        while self._bytes > ROW_BYTES and len(self._groups) > 1:
+            self._bytes -= self._groups.popitem(last=False)[1].nbytes
+        return table

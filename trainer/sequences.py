@@ -1,0 +1,205 @@
+"""The packed sequences of a stage by position: which rows they are made of, and what is known of their samples.
+
+Decided here: the rows of samples stay in their files. What is held is a row of numbers for each placed sample, 32 bytes: a
+stage that places 10 million samples takes 320 MB in each rank and nothing in its reader processes. A join in DuckDB finds
+them, which spills to disk where memory is short.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from manifests.catalog import Catalog, no_pattern, quoted
+from manifests.corpus import Corpus
+from manifests.errors import CorruptCorpusError
+from manifests.migration import Default, origins
+from manifests.recipe import Recipe
+from trainer.collate import PackedBatch, collate
+from trainer.launch import Launch
+from trainer.media import BATCH_ROWS, MediaIndex, write_index
+from trainer.packed_arrays import PackedArrays
+from trainer.replaced import ReplacedFile
+from trainer.sample_facts import SampleFacts, SampleKind, facts_of
+from trainer.sequence_reader import Order, ReaderSettings, Segment, SequenceReader
+
+PLACED = np.dtype([("id", "V16"), ("row", "<i4"), ("total", "<i4"), ("visual", "<i4"), ("file", "<u2"), ("kind", "<u2")])
+"""A placed sample: its id, its row in a file of the samples table, its tokens, and its kind."""
+_COLUMNS = ("sample_id", "total_tokens", "visual_tokens", "task", "modality", "context_bucket", "duration_bucket")
+_BETWEEN = "\x1f"
+
+
+class StageSequences:
+    """The packed sequences of one stage and split, by position.
+
+    Args:
+        catalog: the corpus.
+        recipe: as the stage manifest carries it.
+        stage, split: which sequences.
+        launch: what to do about bad media, and where the cache of an address lies.
+        media: the index of the corpus, when it is at hand.
+        replaced: where pictures with a stand-in are recorded; None: nowhere.
+
+    Raises:
+        CorruptCorpusError: the tables do not fit together.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        recipe: Recipe,
+        *,
+        stage: int,
+        split: str,
+        launch: Launch = Launch(),  # noqa: B008, frozen
+        media: MediaIndex | None = None,
+        replaced: ReplacedFile | None = None,
+    ) -> None:
+        self.replaced = replaced
+        self.where = f"stage {stage}, {split}"
+        self.settings = reader_settings(catalog, recipe, launch)
+        self._media, self._catalog = media, catalog
+        which = [recipe.name, stage, split]
+        of_stage = "recipe = ? AND stage = ? AND split = ?"
+        rows, different, last = catalog.connection.execute(
+            f"SELECT count(*), count(DISTINCT position), coalesce(max(position), -1) FROM sequences WHERE {of_stage}", which
+        ).fetchall()[0]
+        if not rows == different == last + 1:
+            raise CorruptCorpusError(f"{self.where}: positions of the sequences table have gaps or repeats: plan again")
+        self.kinds: list[SampleKind] = []
+        codes: dict[str, int] = {}
+        paths = {str(catalog.corpus.folder / name): number for number, (name, _) in enumerate(self.settings.files)}
+        placed, positions = [], []
+        found = catalog.connection.sql(
+            f"WITH held AS ({_rows_of(catalog.corpus)}) "
+            "SELECT position, unhex(segments.sample_id) AS id, file, row, total_tokens, held.visual_tokens, "
+            f"concat_ws(chr({ord(_BETWEEN)}), task, modality, context_bucket, coalesce(duration_bucket, '')) AS kind "
+            f"FROM segments LEFT JOIN held USING (sample_id) WHERE {of_stage} ORDER BY position, segment",
+            params=which,
+        ).to_arrow_reader(BATCH_ROWS)
+        for batch in found:
+            self._require_samples(batch)
+            part = np.empty(len(batch), dtype=PLACED)
+            part["id"] = np.frombuffer(b"".join(batch.column("id").to_pylist()), dtype="V16")
+            for name, column in (("row", "row"), ("total", "total_tokens"), ("visual", "visual_tokens")):
+                part[name] = batch.column(column).to_numpy(zero_copy_only=False)
+            part["file"] = _coded(batch.column("file"), paths)
+            for text in batch.column("kind").unique().to_pylist():
+                if text not in codes:
+                    codes[text] = len(codes)
+                    task, modality, context, duration = text.split(_BETWEEN)
+                    self.kinds.append(facts_of("", task, modality, context, duration or None).kind)
+            part["kind"] = _coded(batch.column("kind"), codes)
+            placed.append(part)
+            positions.append(batch.column("position").to_numpy(zero_copy_only=False))
+        self.placed: NDArray[Any] = np.concatenate(placed) if placed else np.empty(0, dtype=PLACED)
+        at = np.concatenate(positions) if positions else np.empty(0, dtype=np.int64)
+        self.starts: NDArray[np.int64] = np.searchsorted(at, np.arange(rows + 1))
+        planned = catalog.connection.execute(f"SELECT count(*) FROM segments WHERE {of_stage}", which).fetchall()[0][0]
+        if len(self.placed) != planned or self.starts[-1] != planned or (np.diff(self.starts) == 0).any():
+            raise CorruptCorpusError(f"{self.where}: tables segments, sequences and samples do not fit together: plan again")
+
+    def _require_samples(self, batch: pa.RecordBatch) -> None:
+        files = batch.column("file")
+        if files.null_count:
+            lost = batch.column("id").filter(files.is_null())[0].as_py().hex()
+            raise CorruptCorpusError(f"{self.where}: sample {lost} is packed but not in the samples table: plan again")
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @cached_property
+    def media(self) -> MediaIndex:
+        """Where the pictures of the corpus lie."""
+        return media_index(self._catalog) if self._media is None else self._media
+
+    @cached_property
+    def reader(self) -> SequenceReader:
+        """Reads sequences in this process."""
+        return SequenceReader(self.settings, self.media)
+
+    def order(self, position: int) -> Order:
+        """All that a reader needs to read a sequence."""
+        rows = self.placed[self.starts[position] : self.starts[position + 1]]
+        return Order(
+            self.where,
+            position,
+            tuple(
+                Segment(sample_id.hex(), file, row, total, visual) for sample_id, row, total, visual, file, _ in rows.tolist()
+            ),
+        )
+
+    def sample_ids(self, position: int) -> list[str]:
+        """The samples of a sequence in order."""
+        return [segment.sample_id for segment in self.order(position).segments]
+
+    def facts(self, position: int) -> tuple[SampleFacts, ...]:
+        """What is known of each sample of a sequence, in order."""
+        rows = self.placed[self.starts[position] : self.starts[position + 1]]
+        return tuple(SampleFacts(sample_id.hex(), self.kinds[kind]) for sample_id, *_, kind in rows.tolist())
+
+    def batch(self, position: int) -> PackedBatch:
+        """One sequence, rendered, decoded and collated in this process.
+
+        Raises:
+            CostMismatchError: a sample renders to other tokens than counted.
+            CorruptCorpusError: a sample or picture is missing or has other bytes.
+            UnreachableError: an object store does not answer.
+        """
+        return self.collated(position, self.reader.read(self.order(position)))
+
+    def collated(self, position: int, arrays: PackedArrays, *, pinned: bool = False) -> PackedBatch:
+        """What was read of a sequence as a batch; stand-ins are recorded."""
+        if self.replaced is not None and arrays.replaced:
+            self.replaced.add(self.where, position, arrays.replaced)
+        return collate(arrays, facts=self.facts(position), pinned=pinned)
+
+
+def reader_settings(catalog: Catalog, recipe: Recipe, launch: Launch) -> ReaderSettings:
+    """What readers of a corpus need to know."""
+    corpus = catalog.corpus
+    return ReaderSettings(
+        folder=str(corpus.folder),
+        tokenizer=recipe.tokenizer,
+        visual=recipe.visual,
+        files=tuple(
+            (path.relative_to(corpus.folder).as_posix(), version)
+            for version, paths in sorted(corpus.files_of("samples").items())
+            for path in paths
+        ),
+        on_bad_media=launch.on_bad_media,
+        cache=str(launch.cache_folder),
+        cache_bytes=launch.media_cache_bytes,
+    )
+
+
+def media_index(catalog: Catalog) -> MediaIndex:
+    """The places of all pictures of a corpus."""
+    query = 'SELECT media_id, sha256, shard, "offset", length FROM media ORDER BY media_id'
+    return write_index(catalog.connection.sql(query).to_arrow_reader(BATCH_ROWS))
+
+
+def _rows_of(corpus: Corpus) -> str:
+    """SQL of every row of the samples table with its file and its number there."""
+    selects = []
+    for version, paths in sorted(corpus.files_of("samples").items()):
+        known = origins("samples", version)
+        columns = ", ".join(f'{"NULL" if isinstance(old := known[name], Default) else old} AS "{name}"' for name in _COLUMNS)
+        names = ", ".join(quoted(no_pattern(str(path))) for path in paths)
+        selects.append(
+            f"SELECT {columns}, filename AS file, file_row_number AS row FROM read_parquet([{names}], filename=true, "
+            "file_row_number=true, hive_partitioning=false)"
+        )
+    return " UNION ALL ".join(selects)
+
+
+def _coded(column: pa.Array, codes: dict[str, int]) -> NDArray[np.uint16]:
+    """The code of each value."""
+    encoded = column.dictionary_encode()
+    of_dictionary = np.array([codes[name] for name in encoded.dictionary.to_pylist()], dtype=np.uint16)
+    taken: NDArray[np.uint16] = of_dictionary[encoded.indices.to_numpy(zero_copy_only=False)]
+    return taken
