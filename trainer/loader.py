@@ -150,8 +150,10 @@ class StepLoader:
                 batches = []
                 for position in positions:
                     read = next(arrays, None)
-                    if read is None or self._stop.is_set():
+                    if self._stop.is_set():
                         return
+                    if read is None:
+                        raise RuntimeError(f"{self.sequences.where}: reading ended before sequence {position}")
                     batches.append(self.sequences.collated(position, read, pinned=self.pinned))
                 self._put(tuple(zip(batches, weights, strict=True)))
         except BaseException as error:

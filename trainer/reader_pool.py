@@ -139,9 +139,7 @@ class ReaderPool:
                     raise found
                 yield found
                 continue
-            if not reading:
-                return
-            if stopped():
+            if stopped() or (exhausted and not reading):
                 return
             for process in self._heard():
                 try:
