@@ -30,6 +30,7 @@ from model.dsa_cpu import covered_mass, decode_attention, sparse_attention
 from model.dsa_reference import SampleAttention, reference_attention
 from model.indexer import Indexer
 from model.kernels import dispatch
+from model.kernels.packed_dense import packed_dense
 from model.norms import RMSNorm
 from model.rope import rotate
 from model.sequence_shard import Segment, SequenceShard, whole
@@ -108,12 +109,12 @@ class Attention(nn.Module):
             k_TGD, v_TGD = context.shard.gather(torch.stack((k_TGD, v_TGD), dim=1)).unbind(1)
         statistics = LayerAttention()
         if context.mode == "dense" and not context.measure_recall and cache is None:
-            return self.o_proj(_dense(q_THD, k_TGD, v_TGD, context.segments).reshape(tokens, -1)), statistics
+            return self.o_proj(_dense_row(q_THD, k_TGD, v_TGD, context).reshape(tokens, -1)), statistics
 
         # In warm-up the stream carries no graph; what the indexer computes, slices of it included, needs one.
         with torch.set_grad_enabled(context.trains_indexer or torch.is_grad_enabled()):
             outs = self._read_samples(q_THD, k_TGD, v_TGD, x_TM.detach(), context, cache, statistics)
-        mixed_THD = torch.cat(outs) if outs else _dense(q_THD, k_TGD, v_TGD, context.segments)
+        mixed_THD = torch.cat(outs) if outs else _dense_row(q_THD, k_TGD, v_TGD, context)
         return self.o_proj(mixed_THD.reshape(tokens, -1)), statistics
 
     def _read_samples(
@@ -208,6 +209,16 @@ def _by_sample(selected_TK: Tensor, context: AttentionContext, *, from_row_start
             own = own[:, : int((own >= 0).sum())]
         sets.append(own)
     return sets
+
+
+def _dense_row(q_THD: Tensor, k_SGD: Tensor, v_SGD: Tensor, context: AttentionContext) -> Tensor:
+    """Causal attention inside each sample of the row, without a cache: [T, H, D]."""
+    if context.shard is None:
+        longest = max(end - start for start, end in context.samples)
+        packed = packed_dense(q_THD, k_SGD, v_SGD, context.cu_seqlens, longest, causal=True)
+        if packed is not None:
+            return packed
+    return _dense(q_THD, k_SGD, v_SGD, context.segments)
 
 
 def _dense(q_THD: Tensor, k_SGD: Tensor, v_SGD: Tensor, segments: tuple[Segment, ...]) -> Tensor:

@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from model.config import MoEConfig
 from model.expert_shard import ExpertShard
+from model.kernels.grouped import grouped_product
 from model.sequence_shard import SequenceShard
 
 
@@ -103,10 +104,10 @@ class _ExpertSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_TM: Tensor, weights_TK: Tensor, gate_up_EMX: Tensor, down_EIM: Tensor, order: _Order) -> Tensor:
         weights_R1 = weights_TK.flatten()[order.choices].to(x_TM.dtype).unsqueeze(1)
-        both_RX = functional.grouped_mm(x_TM.index_select(0, order.tokens), gate_up_EMX, offs=order.ends)
+        both_RX = grouped_product(x_TM.index_select(0, order.tokens), gate_up_EMX, order.ends)
         gate_RI, up_RI = both_RX.chunk(2, dim=-1)
         inner_RI = functional.silu(gate_RI).mul_(up_RI).mul_(weights_R1)
-        rows_RM = functional.grouped_mm(inner_RI, down_EIM, offs=order.ends)
+        rows_RM = grouped_product(inner_RI, down_EIM, order.ends)
         # The tokens themselves only teach the first matrices.
         kept_TM = x_TM if ctx.needs_input_grad[2] else None
         ctx.set_materialize_grads(False)
@@ -120,13 +121,13 @@ class _ExpertSum(torch.autograd.Function):
         x_TM, both_RX, weights_R1, gate_up_EMX, down_EIM, token_R, place_TK, ends_E = ctx.saved_tensors
         gate_RI, up_RI = both_RX.chunk(2, dim=-1)
         grad_RM = gradients[0].index_select(0, token_R)
-        grad_RI = functional.grouped_mm(grad_RM, down_EIM.transpose(1, 2), offs=ends_E)
+        grad_RI = grouped_product(grad_RM, down_EIM.transpose(1, 2), ends_E)
         act_RI = functional.silu(gate_RI)
         inner_RI = act_RI * up_RI
         into_weights = (grad_RI * inner_RI).sum(-1)[place_TK] if ctx.needs_input_grad[1] else None
         into_down = None
         if ctx.needs_input_grad[3]:
-            into_down = functional.grouped_mm(inner_RI.mul_(weights_R1).T, grad_RM, offs=ends_E)
+            into_down = grouped_product(inner_RI.mul_(weights_R1).T, grad_RM, ends_E)
         del grad_RM
         grad_RI.mul_(weights_R1)
         into_both_RX = torch.empty_like(both_RX)
@@ -135,11 +136,11 @@ class _ExpertSum(torch.autograd.Function):
         torch.ops.aten.silu_backward.grad_input(grad_RI.mul_(up_RI), gate_RI, grad_input=into_gate_RI)
         into_x = into_gate_up = None
         if ctx.needs_input_grad[0]:
-            rows_RM = functional.grouped_mm(into_both_RX, gate_up_EMX.transpose(1, 2), offs=ends_E)
+            rows_RM = grouped_product(into_both_RX, gate_up_EMX.transpose(1, 2), ends_E)
             into_x = functional.embedding_bag(place_TK, rows_RM, mode="sum")
             del rows_RM
         if x_TM is not None:
-            into_gate_up = functional.grouped_mm(x_TM.index_select(0, token_R).T, into_both_RX, offs=ends_E)
+            into_gate_up = grouped_product(x_TM.index_select(0, token_R).T, into_both_RX, ends_E)
         return into_x, into_weights, into_gate_up, into_down, None
 
 

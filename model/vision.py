@@ -1,7 +1,8 @@
 """The vision tower: a SigLIP-shaped transformer over packed patches at native resolution.
 
-Decided here: the patches of all images and frames lie in one row without padding; attention stays inside an image.
-Runs of images with the same number of patches (the frames of a video) attend as one batch. The learned position table
+Decided here: the patches of all images and frames lie in one row without padding; attention stays inside an image: on a
+GPU by one packed routine where torch has one (`kernels.packed_dense`), else runs of images with the same number of patches
+(the frames of a video) attend as one batch. The learned position table
 is resampled bilinearly (half-pixel centres, edges clamped: `torch.nn.functional.interpolate(align_corners=False)`) to
 each image's grid, and 2-D RoPE is added on top.
 
@@ -16,8 +17,9 @@ Parameter names are the published checkpoint's. Shapes: P patches, E hidden size
 
 from __future__ import annotations
 
+import itertools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +27,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from model.config import VisionConfig
+from model.kernels.packed_dense import packed_dense
 from model.rope import grid_tables, rotate
 
 Tables = tuple[Tensor, Tensor]
@@ -84,6 +87,25 @@ def resample_positions(table_SE: Tensor, side: int, grid: tuple[int, int]) -> Te
     return (table_SE[index] * weight[..., None].to(table_SE.dtype)).sum(1)
 
 
+class Images(NamedTuple):
+    """Where the images of a packed row lie. `runs`: (number, patches) of each run of images of one size; `bounds`: [N + 1]
+    int32, where each image starts, and P; `largest`: patches of the largest."""
+
+    runs: list[tuple[int, int]]
+    bounds: Tensor
+    largest: int
+
+    @classmethod
+    def of(cls, grids: list[tuple[int, int]], device: torch.device) -> Images:
+        """Images with these (h, w) grids, one after another."""
+        runs: list[tuple[int, int]] = []
+        for h, w in grids:
+            images = runs.pop()[0] + 1 if runs and runs[-1][1] == h * w else 1
+            runs.append((images, h * w))
+        starts = [0, *itertools.accumulate(h * w for h, w in grids)]
+        return cls(runs, torch.tensor(starts, dtype=torch.int32, device=device), max(patches for _, patches in runs))
+
+
 class VisionAttention(nn.Module):
     """Bidirectional attention inside each image."""
 
@@ -95,16 +117,21 @@ class VisionAttention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, x_PE: Tensor, tables: Tables, runs: list[tuple[int, int]]) -> Tensor:
+    def forward(self, x_PE: Tensor, tables: Tables, images: Images) -> Tensor:
         shape = (x_PE.shape[0], self.heads, self.head_dim)
         q_PHD = rotate(self.q_proj(x_PE).view(shape), *tables)
         k_PHD = rotate(self.k_proj(x_PE).view(shape), *tables)
         v_PHD = self.v_proj(x_PE).view(shape)
-        sizes = [images * patches for images, patches in runs]
+        packed = packed_dense(q_PHD, k_PHD, v_PHD, images.bounds, images.largest, causal=False)
+        if packed is not None:
+            return self.out_proj(packed.flatten(1))
+        sizes = [number * patches for number, patches in images.runs]
         mixed = []
-        for (images, patches), q, k, v in zip(runs, q_PHD.split(sizes), k_PHD.split(sizes), v_PHD.split(sizes), strict=True):
-            batch = [part.view(images, patches, self.heads, self.head_dim).transpose(1, 2) for part in (q, k, v)]
-            mixed.append(functional.scaled_dot_product_attention(*batch).transpose(1, 2).reshape(images * patches, -1))
+        for (number, patches), q, k, v in zip(
+            images.runs, q_PHD.split(sizes), k_PHD.split(sizes), v_PHD.split(sizes), strict=True
+        ):
+            batch = [part.view(number, patches, self.heads, self.head_dim).transpose(1, 2) for part in (q, k, v)]
+            mixed.append(functional.scaled_dot_product_attention(*batch).transpose(1, 2).reshape(number * patches, -1))
         return self.out_proj(mixed[0] if len(mixed) == 1 else torch.cat(mixed))
 
 
@@ -155,8 +182,8 @@ class VisionLayer(nn.Module):
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
         self.mlp = VisionMLP(config)
 
-    def forward(self, x_PE: Tensor, tables: Tables, runs: list[tuple[int, int]]) -> Tensor:
-        x_PE = x_PE + self.self_attn(self.layer_norm1(x_PE), tables, runs)
+    def forward(self, x_PE: Tensor, tables: Tables, images: Images) -> Tensor:
+        x_PE = x_PE + self.self_attn(self.layer_norm1(x_PE), tables, images)
         return x_PE + self.mlp(self.layer_norm2(x_PE))
 
 
@@ -182,16 +209,13 @@ class VisionModel(nn.Module):
         coordinates = [_coordinates(grid, patches_PV.device) for grid in grids]
         rows_P, columns_P = (torch.cat(axis) for axis in zip(*coordinates, strict=True))
         tables = grid_tables(rows_P, columns_P, head_dim=self.config.head_dim, theta=self.config.rope_theta)
-        runs: list[tuple[int, int]] = []
-        for h, w in grids:
-            images = runs.pop()[0] + 1 if runs and runs[-1][1] == h * w else 1
-            runs.append((images, h * w))
+        images = Images.of(grids, patches_PV.device)
         x_PE = self.embeddings(patches_PV, grids)
         for layer in self.encoder.layers:
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                x_PE = checkpoint(layer, x_PE, tables, runs, use_reentrant=False)
+                x_PE = checkpoint(layer, x_PE, tables, images, use_reentrant=False)
             else:
-                x_PE = layer(x_PE, tables, runs)
+                x_PE = layer(x_PE, tables, images)
         return self.post_layernorm(x_PE)
 
 
