@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 
 import pytest
 import torch
 from small_model import random_model, row_with_images, small_config
+from torch.profiler import ProfilerActivity, profile
 
-from model.activations import activations
-from model.vlm import part_of
+from model import presets
+from model.activations import LOSS_CHUNK, activations
+from model.losses import CHUNK_ELEMENTS
+from model.vlm import PARTS, VisionLanguageModel, part_of
 
 
 def _kept(model, row, cu, pixels, grid, mode) -> Counter[str]:
@@ -39,26 +43,52 @@ def _kept(model, row, cu, pixels, grid, mode) -> Counter[str]:
     return kept
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("samples", [1, 3])
 @pytest.mark.parametrize(
     ("mode", "trains"), [("dense", "everything"), ("sparse", "everything"), ("dense", "projector"), ("warmup", "indexer")]
 )
-def test_counted_is_kept(mode, trains, samples):
-    model = random_model(small_config())
+def test_counted_is_kept(mode, trains, samples, dtype):
+    model = random_model(small_config()).to(dtype)
     if trains != "everything":
         model.train_only(trains)
     made = [row_with_images([(4, 6), (4, 4 + 2 * n)], text=20 + 3 * n) for n in range(samples)]
     rows, pixels, grids = zip(*made, strict=True)
     lengths = [len(row) for row in rows]
     cu = torch.tensor([0, *lengths]).cumsum(0)
-    kept = _kept(model, torch.cat(rows), cu, torch.cat(pixels), torch.cat(grids), mode)
+    kept = _kept(model, torch.cat(rows), cu, torch.cat(pixels).to(dtype), torch.cat(grids), mode)
     sizes = [(h, w) for _, h, w in torch.cat(grids).tolist()]
-    counted = activations(model.config, lengths, sizes, attention=mode, trains=trains)
+    counted = activations(model.config, lengths, sizes, attention=mode, trains=trains, width=dtype.itemsize)
     assert counted.vision == kept["vision"]
     assert counted.projector + counted.embeddings == kept["projector"] + kept["embeddings"]
     assert counted.lm_head == kept["lm_head"]
     assert counted.decoder + counted.indexer == kept["decoder"] + kept["indexer"]
     assert counted.kept == kept.total()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("mode", "checkpointing"), [("dense", True), ("sparse", True), ("sparse", False), ("warmup", False)])
+def test_a_pass_needs_no_more_than_is_said_and_not_much_less(mode, checkpointing, dtype):
+    """Every allocation of a training pass, as torch's profiler sees them, against the peak and the gradients."""
+    model = VisionLanguageModel(presets.tiny(vocab_size=512)).to(dtype)
+    model.train_only("indexer") if mode == "warmup" else model.train_only(*(p for p in PARTS if p != "vision"))
+    model.gradient_checkpointing = checkpointing
+    row = torch.randint(0, 500, (512,), generator=torch.Generator().manual_seed(1))
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        output = model(row, None, None, None, None, mode, row)
+        output.combine(lambda_balance=0.01).backward() if mode != "warmup" else output.indexer_loss.backward()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = list(itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+    gradients = sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)
+    trains = "indexer" if mode == "warmup" else "everything"
+    said = activations(
+        model.config, [512], attention=mode, trains=trains, checkpointing=checkpointing, width=dtype.itemsize
+    ).peak + gradients  # fmt: skip
+    assert 0.7 * said < max(held) <= said
+
+
+def test_the_chunk_of_the_loss_is_the_loss_s():
+    assert LOSS_CHUNK == CHUNK_ELEMENTS
 
 
 def test_warm_up_and_checkpointing_are_what_they_save():
