@@ -8,7 +8,6 @@ shows the traceback.
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import enum
 import itertools
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import longreel_costs
 import longreel_looking
 import longreel_training
 from longreel_looking import write_page
@@ -36,7 +36,6 @@ from longreel_terminal import (
     out,
     say,
     shortfalls,
-    show_costs,
     showing,
     stage_table,
 )
@@ -202,6 +201,12 @@ def corpus_recipe(corpus: Path, name: str | None, changes: list[str] | None) -> 
     return apply(recipe_from_json(canonical_json(Corpus.open(corpus).identity()["recipe"])), changes or [])
 
 
+GpuOption = Annotated[str, typer.Option(metavar="NAME", help="With --dry-run: a100, h100, h200 or b200.")]
+GpusOption = Annotated[int, typer.Option(metavar="N", help="With --dry-run: how many GPUs train.")]
+MfuOption = Annotated[float, typer.Option(metavar="SHARE", help="With --dry-run: share of the GPUs' peak that is reached.")]
+NetworkOption = Annotated[
+    float | None, typer.Option(metavar="GB/S", help="With --dry-run: what a GPU sends to another node; default: as is usual.")
+]
 OwnRecipeOption = Annotated[
     str | None,
     typer.Option(
@@ -255,11 +260,10 @@ def plan(
         typer.Option(metavar="CORPUS", help="Keep what still holds of this corpus's plan (may be CORPUS itself)."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be planned and cost; write nothing.")] = False,
-    gpu: Annotated[str, typer.Option(metavar="NAME", help="With --dry-run: a100, h100, h200 or b200.")] = "h100",
-    gpus: Annotated[int, typer.Option(metavar="N", help="With --dry-run: how many GPUs train.")] = 8,
-    mfu: Annotated[
-        float, typer.Option(metavar="SHARE", help="With --dry-run: share of the GPUs' peak that is reached.")
-    ] = 0.35,
+    gpu: GpuOption = "h100",
+    gpus: GpusOption = 8,
+    mfu: MfuOption = 0.35,
+    network: NetworkOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Plan four stages: mixture, packing and balance, written as stage manifests the trainer consumes.
@@ -273,7 +277,7 @@ def plan(
     if dry_run:
         from trainer.estimate import estimate
 
-        costs = estimate(chosen, result.counts["stages"], gpu=gpu, gpus=gpus, mfu=mfu)
+        costs = estimate(chosen, result.counts["stages"], gpu=gpu, gpus=gpus, mfu=mfu, network=network)
 
     def show() -> None:
         table = figures_table("stage", "context", "sequences", "bound", "kept", "held out", "tokens", "fill", "steps")
@@ -292,9 +296,12 @@ def plan(
         for line in shortfalls(result.counts["stages"]):
             say(line)
         if costs:
-            show_costs(costs, gpu, gpus, mfu)
+            longreel_costs.show_costs(costs, gpu, mfu, network, "what training this plan would cost")
+            given: dict[str, int | None] = {}
+            for line in longreel_costs.refusals(chosen, result.counts["stages"], costs, gpu=gpu, gpus=gpus, given=given):
+                say(line)
 
-    rows = [dataclasses.asdict(cost) | {"too_large": cost.too_large} for cost in costs]
+    rows = longreel_costs.rows(costs)
     emit({**result.counts, "digest": result.digest} | ({"costs": rows} if rows else {}), as_json, show)
 
 
@@ -324,8 +331,10 @@ def _leads() -> bool:
 
 @app.command(epilog=EXIT_CODES)
 def train(
-    corpus: CorpusArgument,
-    run: Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="Folder for checkpoints and metrics.")],
+    corpus: Annotated[
+        Path | None, typer.Argument(metavar="CORPUS", help="A planned corpus; may be left out with --dry-run.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option("--out", "-o", metavar="RUN", help="Folder for checkpoints and metrics.")] = None,
     recipe: OwnRecipeOption = None,
     stage: Annotated[Stage, typer.Option("--stage", "-s", help="One stage, or all four in order.")] = Stage.ALL,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in RUN.")] = False,
@@ -333,11 +342,11 @@ def train(
         int | None, typer.Option("--zero", min=0, max=3, help="DeepSpeed ZeRO stage; default: the recipe's.")
     ] = None,
     sequence_parallel: Annotated[
-        int, typer.Option("--sequence-parallel", metavar="N", min=1, help="Ranks that share one packed sequence.")
-    ] = 1,
+        int | None, typer.Option("--sequence-parallel", metavar="N", min=1, help="Ranks that share one packed sequence; 1.")
+    ] = None,
     expert_parallel: Annotated[
-        int, typer.Option("--expert-parallel", metavar="N", min=1, help="Ranks that share the experts of each layer.")
-    ] = 1,
+        int | None, typer.Option("--expert-parallel", metavar="N", min=1, help="Ranks that share the experts; 1.")
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option("--workers", metavar="N", min=0, help="Reader processes a rank; 0: a thread. Default: by the machine."),
@@ -353,13 +362,35 @@ def train(
     media_cache_gb: Annotated[
         float, typer.Option("--media-cache-size", metavar="GIB", min=0.0625, help="What that folder holds at most.")
     ] = 20.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print memory, time and parallel plan of each stage; train nothing.")
+    ] = False,
+    gpu: GpuOption = "h100",
+    gpus: GpusOption = 8,
+    mfu: MfuOption = 0.35,
+    network: NetworkOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train the model on planned stages, one after the other.
 
     A stage starts from the checkpoint the stage before it left. Everything it needs is in the stage manifest. Start it under
     `torchrun` for several processes.
+
+    With `--dry-run` nothing is trained: it says what each stage takes on `--gpus` GPUs, chooses the cheapest parallel plan
+    that fits unless `--zero`, `--sequence-parallel` or `--expert-parallel` say otherwise, and ends with 1 where none fits. It
+    needs a planned CORPUS, or `--recipe` alone.
     """
+    if dry_run:
+        if corpus is None and recipe is None:
+            raise UsageError("name a CORPUS, or a --recipe to estimate without one")
+        chosen = load_recipe(recipe or "", None) if corpus is None else corpus_recipe(corpus, recipe, None)
+        given = {"zero": zero_stage, "sequence": sequence_parallel, "expert": expert_parallel}
+        longreel_costs.dry_run(
+            corpus, chosen, stage.numbers, given, gpu=gpu, gpus=gpus, mfu=mfu, network=network, as_json=as_json
+        )
+        return
+    if corpus is None or run is None:
+        raise UsageError("name a planned CORPUS, and with --out a folder for the run; without them there is --dry-run")
     result = _train(
         corpus,
         corpus_recipe(corpus, recipe, None),
@@ -367,8 +398,8 @@ def train(
         run,
         resume,
         zero_stage=zero_stage,
-        sequence_parallel=sequence_parallel,
-        expert_parallel=expert_parallel,
+        sequence_parallel=sequence_parallel or 1,
+        expert_parallel=expert_parallel or 1,
         workers=workers,
         on_bad_media=on_bad_media,
         media_cache=None if media_cache is None else str(media_cache),

@@ -104,23 +104,6 @@ def shortfalls(stages: list[dict[str, Any]]) -> Iterator[str]:
             yield f"stage {stage['stage']} has less than its mixture wants: {names}"
 
 
-def show_costs(costs: list[Any], gpu: str, gpus: int, mfu: float) -> None:
-    """What training would take, a row a phase, and a line for each that does not fit."""
-    table = figures_table("stage", "phase", "FLOPs", "GPU-hours", "days", "weights", "states", "activ.", "fits")
-    for cost in costs:
-        sizes = (f"{size / 2**30:,.1f}" for size in (cost.weights + cost.gradients, cost.optimiser, cost.activations))
-        figures = (f"{cost.flops:.1e}", f"{cost.gpu_hours:,.1f}", f"{cost.wall_hours / 24:,.1f}")
-        table.add_row(str(cost.stage), cost.phase, *figures, *sizes, "yes" if cost.too_large is None else "no")
-    out.print(table)
-    say(f"on {gpus:,} x {gpu} at {mfu:.0%} of their peak; GiB a GPU, at most; weights with gradients, states of the optimiser")
-    for cost in costs:
-        if cost.too_large is not None:
-            say(
-                f"stage {cost.stage} ({cost.phase}) does not fit: {cost.memory / 2**30:,.0f} of {cost.room / 2**30:,.0f} GiB, "
-                f"most of it {cost.too_large}"
-            )
-
-
 def figures_table(*columns: str) -> Table:
     """A table whose figures stand to the right."""
     table = Table(box=None, header_style="bold", pad_edge=False)

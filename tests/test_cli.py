@@ -126,3 +126,39 @@ def test_a_corpus_is_asked(words: list[str], code: int) -> None:
     else:
         assert result.stdout
         assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_a_recipe_is_estimated_without_a_corpus() -> None:
+    result = longreel("train", "--recipe", "keye_vl_2", "--dry-run", "--gpus", "64")
+    assert result.returncode == 0, result.stderr
+    printed = (result.stdout + result.stderr).splitlines()
+    assert max(map(len, printed)) <= 80
+    assert "no CORPUS: assumed" in result.stderr
+    phases = json.loads(longreel("train", "--recipe", "keye_vl_2", "--dry-run", "--gpus", "64", "--json").stdout)["phases"]
+    for phase in phases:
+        memory = f"{phase['memory_total'] / 2**30:,.1f}"
+        assert any(line.split()[:1] == [str(phase["stage"])] and memory in line.split() for line in printed), phase
+
+
+def test_a_plan_that_cannot_fit_is_refused_with_its_parts() -> None:
+    words = ["--recipe", "keye_vl_2", "--dry-run", "--gpus", "64", "--stage", "3"]
+    result = longreel("train", *words, "--sequence-parallel", "1")
+    assert result.returncode == 1
+    lines = result.stderr.splitlines()
+    assert max(map(len, lines)) <= 80
+    (first,) = [number for number, line in enumerate(lines) if "does not fit with" in line]
+    assert lines[first + 2].split()[0] == "activations"
+    assert lines[-1].startswith("  it fits with --zero 3 --sequence-parallel ")
+    options = lines[-1].split("with ")[1].split()
+    assert longreel("train", *words, *options).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--dry-run"], "name a CORPUS, or a --recipe"), (["--recipe", "laptop"], "name a planned CORPUS"),
+     (["--recipe", "keye_vl_2", "--dry-run", "--gpu", "h800"], "no GPU 'h800'")],
+)  # fmt: skip
+def test_a_dry_run_says_what_it_lacks(words: list[str], message: str) -> None:
+    result = longreel("train", *words)
+    assert result.returncode == 2
+    assert message in only_line(result)

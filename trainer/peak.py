@@ -1,6 +1,6 @@
 """What a device could compute at most, to say what share of it training reaches; and how much memory this process takes.
 
-Decided here: of a GPU whose data sheet `trainer.estimate.GPUS` knows, the sheet's bf16 peak, when training is in bf16. Of
+Decided here: of a GPU whose data sheet `trainer.gpus.GPUS` knows, the sheet's bf16 peak, when training is in bf16. Of
 anything else, a processor above all, the fastest of a few matrix products in the precision of training, measured once when
 training starts, with the threads that training has. A measured peak moves with what else the machine does: the figure says
 which it is.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
-from trainer.estimate import GPUS
+from trainer.gpus import GPUS
 
 # Side of the square matrices: large enough to be limited by arithmetic, small enough to take milliseconds.
 _SIDE = {"cpu": 1024, "cuda": 8192}
