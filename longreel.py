@@ -369,6 +369,9 @@ def train(
     gpus: GpusOption = 8,
     mfu: MfuOption = 0.35,
     network: NetworkOption = None,
+    checkpoint_in_background: Annotated[
+        bool, typer.Option("--checkpoint-in-background", help="Write checkpoints while training goes on, from a copy.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train the model on planned stages, one after the other.
@@ -404,6 +407,7 @@ def train(
         on_bad_media=on_bad_media,
         media_cache=None if media_cache is None else str(media_cache),
         media_cache_bytes=int(media_cache_gb * 2**30),
+        checkpoint_in_background=checkpoint_in_background,
     )
     if _leads():
         emit({"stages": result.stages}, as_json, lambda: stage_table(result.stages))

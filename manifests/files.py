@@ -48,7 +48,7 @@ def writing(path: Path) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
-        _settle(path.parent)
+        settle(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -60,10 +60,10 @@ def _make_folder(folder: Path) -> None:
         missing.append(missing[-1].parent)
     folder.mkdir(parents=True, exist_ok=True)
     for above in missing[1:]:
-        _settle(above)
+        settle(above)
 
 
-def _settle(folder: Path) -> None:
+def settle(folder: Path) -> None:
     """Forces the names in a folder to disk, where the file system can do that."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -100,7 +100,7 @@ def read_json(path: Path) -> Any:
 def remove(path: Path) -> None:
     """Removes a file, so that it is also gone after a power cut."""
     path.unlink(missing_ok=True)
-    _settle(path.parent)
+    settle(path.parent)
 
 
 def parquet_options(schema: pa.Schema, rows: int) -> dict[str, Any]:

@@ -68,6 +68,10 @@ class TrainSpec:
         checkpoint_steps: optimiser steps between checkpoints; every phase also ends with one.
         activation_checkpointing: recompute decoder layers in backward.
         heldout_sequences: packed held-out sequences evaluated before and after every stage, at most.
+        spike_mads: a step's update is left out when its loss is so many (normalised) median deviations above the median of
+            the last ``spike_window`` steps; 0 leaves only losses and gradients that are no numbers out (`trainer.bad_steps`).
+        spike_window: steps that the rule looks back on.
+        skipped_max: the run ends when so many steps of a window were left out.
     """
 
     precision: Literal["fp32", "bf16"] = "bf16"
@@ -77,6 +81,9 @@ class TrainSpec:
     checkpoint_steps: int = 500
     activation_checkpointing: bool = True
     heldout_sequences: int = 512
+    spike_mads: float = 10.0
+    spike_window: int = 128
+    skipped_max: int = 8
 
     def __post_init__(self) -> None:
         _require(self.precision in ("fp32", "bf16"), f"train: precision={self.precision!r} must be fp32 or bf16")
@@ -85,6 +92,9 @@ class TrainSpec:
         _require(self.weight_decay >= 0, f"train: weight_decay={self.weight_decay} must not be negative")
         _require(self.checkpoint_steps > 0, f"train: checkpoint_steps={self.checkpoint_steps} must be above 0")
         _require(self.heldout_sequences > 0, f"train: heldout_sequences={self.heldout_sequences} must be above 0")
+        _require(self.spike_mads >= 0, f"train: spike_mads={self.spike_mads} must not be negative")
+        _require(self.spike_window > 0, f"train: spike_window={self.spike_window} must be above 0")
+        _require(self.skipped_max > 0, f"train: skipped_max={self.skipped_max} must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ A stage manifest carries these, whole, so that the trainer needs nothing else. `
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from manifests.require import require as _require
@@ -14,6 +14,31 @@ from manifests.tasks import unknown_task
 
 Attention = Literal["dense", "warmup", "sparse"]
 Trains = Literal["projector", "everything", "indexer"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartRates:
+    """Peak learning rates of parts of the model that differ from their phase's; None takes the phase's.
+
+    A pretrained vision tower usually learns at a tenth of the decoder's rate.
+    """
+
+    vision: float | None = None
+    projector: float | None = None
+    embeddings: float | None = None
+    decoder: float | None = None
+    indexer: float | None = None
+    lm_head: float | None = None
+
+    def __post_init__(self) -> None:
+        for part, rate in self.given.items():
+            _require(math.isfinite(rate) and rate > 0, f"learning_rates.{part}={rate} must be above 0")
+
+    @property
+    def given(self) -> dict[str, float]:
+        """The rates that are given, by part."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {part: rate for part, rate in named.items() if rate is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +51,7 @@ class PhaseSpec:
         trains: ``projector``, ``everything`` or ``indexer``.
         share: the part of the stage's steps that it takes; the shares of a stage sum to 1.
         learning_rate: peak learning rate; linear warm-up over ``warmup_share`` of the phase, then cosine to a tenth.
+        learning_rates: peaks of parts that learn at another rate; they follow the same schedule.
         indexer_lambda: weight of the indexer's KL loss beside the next-token loss.
         balance_lambda: weight of the load-balancing loss of the experts.
     """
@@ -35,6 +61,7 @@ class PhaseSpec:
     trains: Trains
     share: float = 1.0
     learning_rate: float = 1e-3
+    learning_rates: PartRates = field(default_factory=PartRates)
     warmup_share: float = 0.05
     indexer_lambda: float = 1.0
     balance_lambda: float = 1e-3
@@ -47,6 +74,8 @@ class PhaseSpec:
         _require(0 <= self.warmup_share < 1, f"phase {self.name}: warmup_share={self.warmup_share} must be in [0, 1)")
         _require(self.indexer_lambda >= 0, f"phase {self.name}: indexer_lambda={self.indexer_lambda} must not be negative")
         _require(self.balance_lambda >= 0, f"phase {self.name}: balance_lambda={self.balance_lambda} must not be negative")
+        foreign = sorted(set(self.learning_rates.given) - {self.trains}) if self.trains != "everything" else []
+        _require(not foreign, f"phase {self.name}: learning_rates names {foreign}, but only the {self.trains} trains")
         _require(
             (self.attention == "warmup") == (self.trains == "indexer"),
             f"phase {self.name}: attention='warmup' goes with trains='indexer'",

@@ -11,7 +11,8 @@ same layers in the same order, which collectives inside a pass need.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,19 @@ from manifests.recipe import TrainSpec
 from manifests.stage_spec import PhaseSpec
 from model.moe import Experts
 from model.sequence_shard import SequenceShard
-from model.vlm import VisionLanguageModel
+from model.vlm import VisionLanguageModel, part_of
 from trainer.collate import PackedBatch
-from trainer.expert_parallel import declaration, divide_experts, is_divided, split_groups
+from trainer.expert_parallel import declaration, divide_experts, is_divided, places_of, split_groups
 from trainer.loader import StepBatches
+from trainer.optimiser_state import OptimiserState
 from trainer.parallel import Groups
 from trainer.ranks import Ranks, quietly
 from trainer.sample_facts import SampleKind
+from trainer.sample_order import fingerprint, share_of_fingerprint
 from trainer.stages import trained_parts
 from trainer.stopwatch import Stopwatch
 from trainer.tally import StepSight, StepTally
+from trainer.update_gate import UpdateGate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,8 @@ class StepFigures:
         grad_norm: global norm before clipping.
         forward_s, backward_s, optimiser_s: what this rank spent on each; collectives are where they are waited for.
         sight: losses by kind of sample, experts, operations.
+        skipped: why the weights were not changed; None when they were.
+        samples: a fingerprint of the step's samples in order, the same on any number of ranks.
     """
 
     loss: float
@@ -57,6 +63,12 @@ class StepFigures:
     backward_s: float
     optimiser_s: float
     sight: StepSight
+    skipped: str | None = None
+    samples: str = ""
+
+
+Judge = Callable[[float, float, float], str | None]
+NO_GRADIENT = "the gradient is not finite"
 
 
 class Objective(nn.Module):
@@ -141,23 +153,32 @@ class PhaseEngine:
 
             self.engine: Any = deepspeed.initialize(
                 model=self.objective,
-                model_parameters=split_groups(_groups(self.trained, train.weight_decay)),
+                model_parameters=split_groups(_groups(model, phase, train.weight_decay)),
                 config=_configuration(phase, train, passes, divided=groups.experts is not None),
             )[0]
+        self.gate = UpdateGate(self.engine.basic_optimizer)
+        self.state = OptimiserState(self.engine, model, ranks, places=places_of(model))
+        self.updates = 0
 
-    def step(self, batches: StepBatches, learning_rate: float) -> StepFigures:
-        """Forward and backward of every pass, then the update."""
+    def step(self, batches: StepBatches, learning_rate: float, judge: Judge = lambda *losses: None) -> StepFigures:
+        """Forward and backward of every pass, then the update, unless a loss or the gradient is bad.
+
+        Args:
+            judge: given the step's losses (next token, indexer, balancing), why it must not change the weights, or None; every
+                rank gets the same losses.
+        """
         counted = [batch for batch, weight in batches.batches if weight]
         counts = self.ranks.total(
             [
                 sum(batch.targets for batch in counted),
                 sum(batch.tokens for batch in counted),
                 sum(batch.visual_tokens for batch in counted),
+                share_of_fingerprint(batches, self.ranks),
             ]
         )
-        targets, tokens, visual = (count / self.ranks.sharing for count in counts)
+        targets, tokens, visual, order = (count / self.ranks.sharing for count in counts)
         for group in self.engine.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group["share"]
         sums = [0.0, 0.0, 0.0]
         norm: float | None = None
         last = len(batches.batches) - 1
@@ -171,23 +192,41 @@ class PhaseEngine:
                 loss = self.engine(here, targets, tokens, weight, shard)
             with watch("backward"):
                 self.engine.backward(loss * self.ranks.world, scale_wrt_gas=False)
-            if number == last and self.zero_stage == 0:
+            if number == last and self.engine.optimizer is self.engine.basic_optimizer:  # the others know their norm
                 norm = float(torch.nn.utils.get_total_norm([p.grad for p in self.trained if p.grad is not None]))
-            with watch("optimiser"):
-                self.engine.step()
             sums = [total + value for total, value in zip(sums, self.objective.sums, strict=True)]
+            if number < last:
+                with watch("optimiser"):
+                    self.engine.step()
         token_losses, indexer, balance, *seen = self.ranks.total([*sums, *tally.values()])
+        loss = token_losses / max(targets, 1.0)
+        skipped = judge(loss, indexer, balance)
+        if norm is not None and not math.isfinite(norm):
+            skipped = skipped or NO_GRADIENT
+        self.gate.closed = skipped is not None
+        with watch("optimiser"):
+            self.engine.step()
+        if norm is None:
+            norm = float(self.engine.get_global_grad_norm() or 0.0)
+            if not math.isfinite(norm):  # DeepSpeed has left the update out by itself
+                skipped = skipped or NO_GRADIENT
+        if skipped is None:
+            self.updates += 1
+            if inner.config.decoder.moe.balance == "bias" and "decoder" in trained_parts(self.objective.phase):
+                inner.update_router_bias(tally.load(seen))
         return StepFigures(
-            loss=token_losses / max(targets, 1.0),
+            loss=loss,
             indexer_loss=None if self.objective.phase.attention == "dense" else indexer,
             balance_loss=balance,
-            grad_norm=float(self.engine.get_global_grad_norm() or 0.0) if norm is None else norm,
+            grad_norm=norm,
             tokens=int(tokens),
             visual_tokens=int(visual),
             forward_s=watch.seconds("forward"),
             backward_s=watch.seconds("backward"),
             optimiser_s=watch.seconds("optimiser"),
             sight=tally.sight(seen, tokens=tokens, world=self.ranks.world),
+            skipped=skipped,
+            samples=fingerprint(order),
         )
 
     def _here(self, batch: PackedBatch) -> tuple[PackedBatch, SequenceShard | None]:
@@ -214,22 +253,16 @@ class PhaseEngine:
         covered, queries = self.ranks.total([covered, queries])
         return covered / queries if queries else None
 
-    def save(self, folder: Path, tag: str) -> None:
-        """Writes ``folder/tag``: trained weights and the optimiser's state, each rank its part."""
-        with quietly():
-            self.engine.save_checkpoint(str(folder), tag=tag, save_latest=False, exclude_frozen_parameters=True)
-
-    def load(self, folder: Path, tag: str) -> None:
-        """Restores what `save` wrote. Frozen weights are those the phase started from."""
-        with quietly():
-            self.engine.load_checkpoint(str(folder), tag=tag, load_module_strict=False, load_lr_scheduler_states=False)
+    def restore(self, files: Sequence[Path], updates: int) -> None:
+        """Takes back the state that `OptimiserState.snapshot` gave, on any number of ranks and ZeRO stage."""
+        self.state.restore(files, updates)
+        self.updates = updates
 
     def export(self, folder: Path) -> None:
         """Writes the whole model as safetensors with the published names; only the leading rank writes."""
         tensors = self._gathered() if self.zero_stage == 3 or self.groups.experts is not None else None
         if self.ranks.leads:
             self.objective.inner.save_pretrained(folder, tensors=tensors)
-        self.ranks.wait()
 
     def _gathered(self) -> dict[str, Tensor]:
         """The whole model's values in the leading rank's main memory; one tensor at a time is whole on the device."""
@@ -252,12 +285,25 @@ class PhaseEngine:
             self.engine.destroy()
 
 
-def _groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay, vectors (norms, biases) do not."""
-    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
-    vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+def _groups(model: VisionLanguageModel, phase: PhaseSpec, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices decay, vectors (norms, biases) do not; parts with a learning rate of their own are apart.
+
+    ``share`` is a group's rate by the phase's, at every step.
+    """
+    rates = phase.learning_rates.given
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            part = part_of(name)
+            groups.setdefault((part if part in rates else "", parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": weight_decay if matrices else 0.0,
+            "share": rates.get(part, phase.learning_rate) / phase.learning_rate,
+        }
+        for (part, matrices), parameters in sorted(groups.items(), key=lambda item: (item[0][0], not item[0][1]))
+    ]
 
 
 def _configuration(phase: PhaseSpec, train: TrainSpec, passes: int, *, divided: bool) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from trainer.optimiser_state import Place
 from trainer.ranks import quietly
 
 if TYPE_CHECKING:
@@ -57,6 +58,17 @@ def divide_experts(model: VisionLanguageModel, group: ProcessGroup) -> None:
 def is_divided(parameter: nn.Parameter) -> bool:
     """Whether a rank has a part of it only."""
     return not getattr(parameter, "allreduce", True)
+
+
+def places_of(model: nn.Module) -> dict[str, Place]:
+    """Where this rank's part of each divided parameter stands in the published one: experts are its first axis."""
+    return {
+        f"{name}.{own}": Place(module.shard.rank * parameter.numel(), module.shard.size * parameter.numel())
+        for name, module in model.named_modules()
+        if getattr(module, "shard", None) is not None
+        for own, parameter in module.named_parameters()
+        if is_divided(parameter)
+    }
 
 
 def split_groups(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -33,6 +33,7 @@ class Launch:
             ``replace``: it is shown grey, its sample teaches nothing, and ``replaced.jsonl`` says so. Counts and order stay.
         media_cache: folder for what is fetched of a corpus behind an address; None: below the user's cache folder.
         media_cache_bytes: what that folder holds at most, over all runs that share it.
+        checkpoint_in_background: write checkpoints while training goes on, from a copy of the optimiser's state.
     """
 
     zero_stage: int | None = None
@@ -43,6 +44,7 @@ class Launch:
     on_bad_media: OnBadMedia = "stop"
     media_cache: str | None = None
     media_cache_bytes: int = 20 * 2**30
+    checkpoint_in_background: bool = False
 
     def __post_init__(self) -> None:
         require(self.zero_stage in (None, 0, 1, 2, 3), f"launch: zero_stage={self.zero_stage} must be 0 to 3")

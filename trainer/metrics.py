@@ -104,8 +104,8 @@ def stage_row(
 ) -> StageRow:
     """The row of a finished stage from its lines."""
     mine = sorted((line for line in lines if line["stage"] == manifest.spec.number), key=lambda line: int(line["step"]))
-    losses = [float(line["loss"]) for line in mine]
-    window = min(WINDOW, len(losses))
+    losses = [float(line["loss"]) for line in mine if line.get("skipped") is None]
+    window = max(min(WINDOW, len(losses)), 1)
     tokens = sum(int(line["tokens"]) for line in mine)
     seconds = sum(float(line["seconds"]) for line in mine)
     return StageRow(

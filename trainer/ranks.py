@@ -17,7 +17,7 @@ import socket
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -61,6 +61,16 @@ class Ranks:
         tensor = torch.tensor(list(values), dtype=torch.float64, device=self.device)
         torch.distributed.all_reduce(tensor)
         return [float(value) for value in tensor.tolist()]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, in order of ranks."""
+        if self.world == 1:
+            return [value]
+        import torch.distributed
+
+        found: list[Any] = [None] * self.world
+        torch.distributed.all_gather_object(found, value)
+        return found
 
     def wait(self) -> None:
         """Returns when every rank is here."""

@@ -20,18 +20,20 @@ from manifests.fingerprint import value_id
 from manifests.progress import Progress, silent
 from manifests.recipe import Recipe
 from model.vlm import VisionLanguageModel
+from trainer.bad_steps import StepRule
 from trainer.build import build_model, load_model, precision_of
-from trainer.checkpoints import Checkpoints, Position, write_model
-from trainer.engine import PhaseEngine
+from trainer.checkpoints import Checkpoint, Checkpoints, Position, write_model
+from trainer.engine import PhaseEngine, StepFigures
 from trainer.evaluate import Evaluation, evaluate, evaluation_attention, phases_until
 from trainer.launch import Launch
-from trainer.loader import Loader, StageSequences, step_positions
+from trainer.loader import Loader, StageSequences, StepBatches, step_positions
 from trainer.metrics import StageRow, TrainResult, stage_row
 from trainer.model_shape import model_config
 from trainer.parallel import make_groups, require_plan
 from trainer.ranks import Ranks, start_ranks
-from trainer.run_folder import START, RunFolder
+from trainer.run_folder import START, RunFolder, readable_failures
 from trainer.sample_facts import kinds_of
+from trainer.sample_order import samples_in_order
 from trainer.seeing import Seeing
 from trainer.stage_manifest import StageManifest, read_stages
 from trainer.stages import Phase, phases_of, trained_parameters, trained_parts
@@ -63,11 +65,13 @@ def train(
         number: value_id([manifests[stage].fingerprint for stage in manifests if stage <= number]) for number in manifests
     }
     folder = RunFolder(out)
+    which = "all" if len(wanted) > 1 else wanted[0]
+    command = f"longreel train {corpus_folder} --recipe {recipe.name} --stage {which} --out {out}"
     rows = _finished(folder, wanted, identities)
     for number in wanted:
         if number in rows:
             continue
-        folder.require_room(number, identities[number], resume=resume)
+        folder.require_room(number, identities[number], resume=resume, command=command)
         _require_material(manifests[number])
         before = number - 1
         if before in manifests and before not in wanted and folder.finished(before, identities[before]) is None:
@@ -79,7 +83,7 @@ def train(
     unchanged = len(rows) == len(wanted)
     if not unchanged:
         run = _Run(catalog, manifests, identities, folder, launch, progress, watch)
-        with run.loader:
+        with readable_failures(out), run.loader:
             for number in wanted:
                 if number not in rows:
                     rows[number] = run.stage(number)
@@ -162,15 +166,23 @@ class _Run:
         self.ranks.wait()
         before = self._evaluation_before(number)
         sequences = self.loader.sequences(stage=number, split="train")
-        checkpoints = Checkpoints(self.folder.stage(number) / "checkpoints", self.ranks)
-        position, tag = self._resume_at(number, phases, checkpoints)
+        checkpoints = Checkpoints(
+            self.folder.stage(number) / "checkpoints", self.ranks, in_background=self.launch.checkpoint_in_background
+        )
+        position, checkpoint = self._resume_at(number, phases, checkpoints)
         if self.ranks.leads:
             self.folder.metrics.cut(number, position.steps)
+            self.folder.skipped.cut(number, position.steps)
         if not self.folder.model(number).is_dir():
             self._announce(manifest, phases)
-            for phase in phases[position.phase :]:
-                self._phase(manifest, phase, phases, sequences, checkpoints, position, tag)
-                position, tag = Position(stage=number, phase=phase.index + 1, steps=phase.last, world=self.ranks.world), None
+            try:
+                for phase in phases[position.phase :]:
+                    self._phase(manifest, phase, phases, sequences, checkpoints, position, checkpoint)
+                    position = Position(stage=number, phase=phase.index + 1, steps=phase.last, world=self.ranks.world)
+                    checkpoint = None
+                checkpoints.settle()
+            finally:
+                checkpoints.close()
         model = load_model(self.folder.model(number), self.recipe.train)
         after = self._evaluate(model, number, with_recall=True)
         row = stage_row(
@@ -195,7 +207,9 @@ class _Run:
             return load_model(self.folder.model(number - 1), self.recipe.train)
         return build_model(self.recipe)
 
-    def _resume_at(self, number: int, phases: tuple[Phase, ...], checkpoints: Checkpoints) -> tuple[Position, str | None]:
+    def _resume_at(
+        self, number: int, phases: tuple[Phase, ...], checkpoints: Checkpoints
+    ) -> tuple[Position, Checkpoint | None]:
         """Where the stage goes on, and the checkpoint to load there (None: at the start of a phase)."""
         done = 0
         while done < len(phases) - 1 and self.folder.phase_model(number, done).is_dir():
@@ -203,12 +217,18 @@ class _Run:
         start = Position(stage=number, phase=done, steps=phases[done].first, world=self.ranks.world)
         if self.folder.model(number).is_dir():
             return Position(stage=number, phase=len(phases), steps=phases[-1].last, world=self.ranks.world), None
-        position, tag, damaged = checkpoints.newest()
+        checkpoint, damaged = checkpoints.newest()
         for problem in damaged:
             self._say(f"{problem}: passed over for the checkpoint before it")
-        if position is None or position.steps <= start.steps or position.phase < done:
+        if checkpoint is None or checkpoint.position.steps <= start.steps or checkpoint.position.phase < done:
             return start, None
-        return position, tag
+        position = checkpoint.position
+        if position.world != self.ranks.world:
+            self._say(
+                f"stage {number} goes on from step {position.steps} on {self.ranks.world} processes, written by "
+                f"{position.world}: the same samples in the same order, losses equal but for rounding"
+            )
+        return position, checkpoint
 
     def _phase(
         self,
@@ -218,7 +238,7 @@ class _Run:
         sequences: StageSequences,
         checkpoints: Checkpoints,
         position: Position,
-        tag: str | None,
+        checkpoint: Checkpoint | None,
     ) -> None:
         number, train = manifest.spec.number, self.recipe.train
         passes = -(-manifest.spec.sequences_per_step // self.ranks.data_world)
@@ -231,8 +251,10 @@ class _Run:
             kinds=kinds_of(self.catalog, self.recipe.name, stage=number, split="train"),
             groups=self.groups,
         )
-        if tag is not None:
-            engine.load(checkpoints.folder, tag)
+        rule = StepRule(train, phase.spec)
+        if checkpoint is not None:
+            engine.restore(checkpoint.files, position.updates)
+            rule.restore(checkpoint.rules)
         label = f"stage {number}/{phase.spec.name}"
         span = phase.last - phase.first
         loader = self.loader.steps(
@@ -249,7 +271,8 @@ class _Run:
             for batches in loader:
                 clock = time.perf_counter()
                 rate = phase.learning_rate(batches.step)
-                figures = engine.step(batches, rate)
+                figures = engine.step(batches, rate, rule.judge)
+                rule.note(figures)
                 seconds = time.perf_counter() - clock + batches.waited_s
                 steps = batches.step + 1
                 saves = steps == phase.last or steps % train.checkpoint_steps == 0
@@ -268,16 +291,27 @@ class _Run:
                 self.progress(
                     label, steps - phase.first, span, f"loss {figures.loss:.2f}  {figures.tokens / seconds:,.0f} tok/s"
                 )
+                if figures.skipped is not None:
+                    self._record_skipped(number, phase, steps, figures, batches)
+                    rule.require_sound(f"stage {number}, step {steps}", self.folder.skipped.path)
                 if saves:
-                    checkpoints.save(
-                        Position(stage=number, phase=phase.index, steps=steps, world=self.ranks.world), engine.save
+                    here = Position(
+                        stage=number, phase=phase.index, steps=steps, world=self.ranks.world, updates=engine.updates
                     )
+                    checkpoints.save(here, engine.state.snapshot(), rule.state())
                     self.seeing.checkpoint(steps)
         last = phase.index == len(phases) - 1
         write_model(
             self.folder.model(number) if last else self.folder.phase_model(number, phase.index), engine.export, self.ranks
         )
         engine.close()
+
+    def _record_skipped(self, stage: int, phase: Phase, steps: int, figures: StepFigures, batches: StepBatches) -> None:
+        """Lists a skipped step with the samples of all ranks; every rank calls it."""
+        samples = samples_in_order(batches, self.ranks)
+        if self.ranks.leads:
+            self.folder.skipped.append(stage=stage, phase=phase.spec.name, step=steps, figures=figures, samples=samples)
+        self._say(f"stage {stage}, step {steps}: {figures.skipped}; its update is left out ({self.folder.skipped.path})")
 
     def _evaluation_before(self, number: int) -> Evaluation:
         """Held-out figures before a stage: those after the one before it, measured once."""

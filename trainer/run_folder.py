@@ -8,15 +8,43 @@ A finished stage is never redone. A stage folder without its record is unfinishe
 
 from __future__ import annotations
 
+import contextlib
+import errno
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 from manifests import files
-from manifests.errors import CorruptCorpusError, OtherPlanError, UsageError
+from manifests.errors import CorruptCorpusError, LongreelError, OtherPlanError, UsageError
+from trainer.bad_steps import SkippedFile
 from trainer.evaluate import Evaluation
 from trainer.metrics import MetricsFile, StageRow, write_summary
 
 START = "start"
+# What a disk or its rights refuse; anything else that goes wrong with a file is a defect and stays one.
+_REFUSED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR})
+
+
+class RunFolderError(LongreelError):
+    """The run's folder cannot be written."""
+
+
+@contextlib.contextmanager
+def readable_failures(folder: Path) -> Iterator[None]:
+    """Says a full disk or missing rights in one line that names the file, where it is known.
+
+    Raises:
+        RunFolderError: in place of the system's error.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        raise RunFolderError(
+            f"{error.filename or folder} could not be written ({error.strerror}): make room or give rights, then go on with "
+            f"--resume"
+        ) from error
 
 
 class RunFolder:
@@ -25,6 +53,7 @@ class RunFolder:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         self.metrics = MetricsFile(self.folder / "metrics.jsonl")
+        self.skipped = SkippedFile(self.folder / "skipped.jsonl")
 
     def stage(self, number: int) -> Path:
         """The folder of a stage."""
@@ -74,21 +103,24 @@ class RunFolder:
         records = [files.read_json(path) for path in sorted(self.folder.glob("stage*/stage.json"))]
         write_summary(self.folder / "summary.json", recipe, [StageRow(**record["row"]) for record in records])
 
-    def require_room(self, number: int, identity: str, *, resume: bool) -> None:
+    def require_room(self, number: int, identity: str, *, resume: bool, command: str) -> None:
         """Refuses to start a stage over unfinished work, or in a folder that is no run's.
+
+        Args:
+            command: what to type to train the stages asked for, without ``--resume``.
 
         Raises:
             UsageError: the stage is unfinished and `resume` is off, or was begun from another plan.
         """
         if self.folder.is_file():
             raise UsageError(f"{self.folder} is a file: give --out a folder")
-        ours = ("metrics.jsonl", "summary.json", "replaced.jsonl", "evaluation", "stage", "tensorboard", ".")
+        ours = ("metrics.jsonl", "skipped.jsonl", "replaced.jsonl", "summary.json", "evaluation", "stage", "tensorboard", ".")
         strangers = sorted(path.name for path in self.folder.glob("*") if not path.name.startswith(ours))
         if strangers and not (self.folder / "evaluations.json").is_file():
             raise UsageError(f"{self.folder} is not empty and no run (it holds {strangers[0]}): give another --out")
         begun = self.stage(number) / "begun.json"
         if begun.is_file() and not resume:
-            raise UsageError(f"{self.stage(number)} is unfinished: continue it with --resume, or give another --out")
+            raise UsageError(f"{self.stage(number)} is unfinished: go on with `{command} --resume`, or give another --out")
         if begun.is_file() and files.read_json(begun)["identity"] != identity:
             raise OtherPlanError(
                 f"{self.stage(number)} was begun from another plan than the corpus has now: give another --out, "

@@ -32,6 +32,8 @@ class StepLine:
         sequences: first position in the stage's order of packed sequences, and one past the last: with the plan's ``segments``
             they name the step's samples.
         losses: axis (task, modality, context, duration) -> group -> [mean loss, targets].
+        samples: fingerprint of the samples that were trained on, in order (`trainer.sample_order`).
+        skipped: why the step did not change the weights; None when it did.
         expert_load, experts_unused, router_entropy: by layer, see `trainer.tally.StepSight`.
     """
 
@@ -62,6 +64,8 @@ class StepLine:
     expert_load: list[float]
     experts_unused: list[int]
     router_entropy: list[float]
+    samples: str
+    skipped: str | None
 
     def text(self) -> str:
         """One line of JSON."""
@@ -119,6 +123,8 @@ def step_line(
         expert_load=sight.expert_load,
         experts_unused=sight.experts_unused,
         router_entropy=sight.router_entropy,
+        samples=figures.samples,
+        skipped=figures.skipped,
     )
 
 

@@ -84,6 +84,12 @@ class StepTally:
         layers = torch.cat((self.load_NE.flatten(), self.entropy_N, self.kl_N))
         return [self.flops, self.waited_s, *self.by_kind.values(), *layers.tolist()]
 
+    def load(self, values: Sequence[float]) -> Tensor:
+        """Choices of each expert in the summed `values`, [N, E]."""
+        first = 2 + 2 * len(self.by_kind.kinds)
+        load_NE = torch.tensor(values[first : first + self.load_NE.numel()], dtype=torch.float64, device=self.load_NE.device)
+        return load_NE.view(self.load_NE.shape)
+
     def sight(self, values: Sequence[float], *, tokens: float, world: int) -> StepSight:
         """What the summed `values` say of a step of so many tokens."""
         flops, waited = values[:2]

@@ -1,90 +1,197 @@
-"""Checkpoints are whole or not there; a damaged one is passed over."""
+"""Checkpoints are whole or not there, in the foreground and behind it; a damaged one is passed over, a failed write is said."""
 
 from __future__ import annotations
 
+import errno
+import resource
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from manifests.errors import UsageError
-from trainer.checkpoints import Checkpoints, Position, write_model
+import trainer.checkpoints
+from trainer.checkpoints import Checkpoints, CheckpointWriteError, Position, write_model
 from trainer.ranks import Ranks
 
 ALONE = Ranks(rank=0, world=1, device=torch.device("cpu"))
+FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
-def position(steps: int, world: int = 1) -> Position:
-    return Position(stage=1, phase=0, steps=steps, world=world)
+def position(steps: int) -> Position:
+    return Position(stage=1, phase=0, steps=steps, world=1, updates=steps - 1)
 
 
 def save(checkpoints: Checkpoints, steps: int) -> None:
-    def write(folder: Path, tag: str) -> None:
-        (folder / tag).mkdir()
-        (folder / tag / "state.pt").write_bytes(b"state of step %d" % steps)
-
-    checkpoints.save(position(steps), write)
+    checkpoints.save(position(steps), {"a.weight|0|weight": torch.full([4], float(steps))}, {"recent": [0.1, steps]})
 
 
-def test_the_newest_two_are_kept_and_latest_names_the_newest(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path / "checkpoints", ALONE)
-    assert checkpoints.newest() == (None, None, [])
+def newest(checkpoints: Checkpoints) -> int | None:
+    """The step of the newest whole one, whose numbers are that step's."""
+    found, _ = checkpoints.newest()
+    if found is None:
+        return None
+    assert load_file(found.files[0])["a.weight|0|weight"].tolist() == [float(found.position.steps)] * 4
+    assert found.position == position(found.position.steps)
+    assert found.rules == {"recent": [0.1, found.position.steps]}
+    return found.position.steps
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Fills and frees the disk."""
+    genuine = trainer.checkpoints.save_file
+    state = {"full": False}
+
+    def write(tensors: Any, path: Path) -> None:
+        if state["full"]:
+            path.write_bytes(b"half")
+            raise FULL
+        genuine(tensors, path)
+
+    monkeypatch.setattr(trainer.checkpoints, "save_file", write)
+    return lambda on: state.update(full=on)
+
+
+@pytest.mark.parametrize("in_background", [False, True])
+def test_the_newest_two_are_kept(tmp_path: Path, in_background: bool) -> None:
+    checkpoints = Checkpoints(tmp_path / "checkpoints", ALONE, in_background=in_background)
+    assert checkpoints.newest() == (None, [])
     for steps in (2, 4, 10):
         save(checkpoints, steps)
-    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["latest", "step-00000004", "step-00000010"]
-    assert (checkpoints.folder / "latest").read_text() == "step-00000010"
-    assert checkpoints.newest() == (position(10), "step-00000010", [])
+    checkpoints.settle()
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["step-00000004", "step-00000010"]
+    assert sorted(path.name for path in (checkpoints.folder / "step-00000010").iterdir()) == [
+        "checkpoint.json", "rank-00000.safetensors",
+    ]  # fmt: skip
+    assert newest(checkpoints) == 10
 
 
-def test_a_write_that_dies_leaves_the_last_one_in_place(tmp_path: Path) -> None:
+def test_what_a_killed_write_left_is_no_checkpoint_and_goes_with_the_next(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, ALONE)
     save(checkpoints, 2)
-
-    def dies(folder: Path, tag: str) -> None:
-        (folder / tag).mkdir()
-        (folder / tag / "state.pt").write_bytes(b"half")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        checkpoints.save(position(4), dies)
-    assert checkpoints.newest()[0] == position(2)
-    save(checkpoints, 4)
-    assert checkpoints.newest()[0] == position(4)
+    left = tmp_path / ".unfinished-step-00000004"
+    left.mkdir()
+    (left / "rank-00000.safetensors").write_bytes(b"half")
+    assert newest(checkpoints) == 2
+    save(checkpoints, 6)
+    assert newest(checkpoints) == 6
+    assert not left.exists()
 
 
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda folder: (folder / "state.pt").write_bytes(b"other"), "state.pt is not what was written"),
-        (lambda folder: (folder / "state.pt").unlink(), "state.pt is missing"),
+        (lambda folder: (folder / "rank-00000.safetensors").write_bytes(b"other"), "rank-00000.safetensors is not what was"),
+        (lambda folder: (folder / "rank-00000.safetensors").unlink(), "rank-00000.safetensors is missing"),
         (lambda folder: (folder / "checkpoint.json").write_text("{"), "its record cannot be read"),
+        (lambda folder: (folder / "checkpoint.json").write_text("[]"), "its record cannot be read"),
     ],
 )
-def test_a_damaged_one_is_named_and_passed_over(tmp_path: Path, damage: object, words: str) -> None:
+def test_a_damaged_one_is_named_and_passed_over(tmp_path: Path, damage: Callable[[Path], object], words: str) -> None:
     checkpoints = Checkpoints(tmp_path, ALONE)
     save(checkpoints, 2)
     save(checkpoints, 4)
-    assert callable(damage)
     damage(tmp_path / "step-00000004")
-    found, name, damaged = checkpoints.newest()
-    assert (found, name) == (position(2), "step-00000002")
+    found, damaged = checkpoints.newest()
+    assert found is not None
+    assert found.position == position(2)
     assert len(damaged) == 1
     assert "step-00000004" in damaged[0]
     assert words in damaged[0]
 
 
-def test_another_number_of_processes_is_refused(tmp_path: Path) -> None:
-    save(Checkpoints(tmp_path, ALONE), 2)
-    with pytest.raises(UsageError, match="written by 1 processes and this run has 2: resume with 1"):
-        Checkpoints(tmp_path, Ranks(rank=0, world=2, device=torch.device("cpu"))).newest()
+@pytest.mark.parametrize("in_background", [False, True])
+def test_one_failed_write_is_said_and_the_older_stands_two_end_the_run(
+    tmp_path: Path, full: Callable[[bool], None], capsys: pytest.CaptureFixture[str], in_background: bool
+) -> None:
+    checkpoints = Checkpoints(tmp_path, ALONE, in_background=in_background)
+    save(checkpoints, 2)
+    checkpoints.settle()
+    full(True)
+    save(checkpoints, 4)
+    checkpoints.settle()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "step-00000004 could not be written ([Errno 28] No space left on device): step-00000002 stands" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000002"]
+    full(False)
+    save(checkpoints, 6)
+    checkpoints.settle()
+    full(True)
+    save(checkpoints, 8)
+    message = (
+        r"step-00000010 could not be written \(.*No space left.*\), nor the one before it: make room, then go on from step-0"
+    )
+    with pytest.raises(CheckpointWriteError, match=message):
+        (save(checkpoints, 10), checkpoints.settle())
+    assert newest(checkpoints) == 6
+
+
+def test_without_an_older_one_a_failed_write_ends_the_run(tmp_path: Path, full: Callable[[bool], None]) -> None:
+    full(True)
+    with pytest.raises(CheckpointWriteError, match="no older checkpoint of the stage stands"):
+        save(Checkpoints(tmp_path, ALONE), 2)
+
+
+def test_a_limit_of_the_system_is_met_like_a_full_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The limit on the size of a file is the one way to make a genuine write fail that needs no file system of its own."""
+    checkpoints = Checkpoints(tmp_path, ALONE)
+    save(checkpoints, 2)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        checkpoints.save(position(4), {"a.weight|0|weight": torch.zeros(10_000)}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "File too large" in capsys.readouterr().err
+    assert newest(checkpoints) == 2
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(CheckpointWriteError, match=r"file/checkpoints/step-00000002 could not be written \(.*Not a directory"):
+        save(Checkpoints(tmp_path / "file" / "checkpoints", ALONE), 2)
+
+
+def test_training_goes_on_while_a_checkpoint_is_written_from_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    genuine, may_write = trainer.checkpoints.save_file, threading.Event()
+
+    def write(tensors: Any, path: Path) -> None:
+        assert may_write.wait(timeout=20)
+        genuine(tensors, path)
+
+    monkeypatch.setattr(trainer.checkpoints, "save_file", write)
+    checkpoints = Checkpoints(tmp_path, ALONE, in_background=True)
+    weight = torch.full([4], 2.0)
+    checkpoints.save(position(2), {"a.weight|0|weight": weight}, {"recent": [0.1, 2]})
+    weight.add_(5)
+    assert checkpoints.newest() == (None, [])
+    may_write.set()
+    checkpoints.settle()
+    assert newest(checkpoints) == 2
+
+
+def test_a_defect_is_not_taken_for_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(tensors: Any, path: Path) -> None:
+        raise TypeError("a defect")
+
+    checkpoints = Checkpoints(tmp_path, ALONE)
+    save(checkpoints, 2)
+    monkeypatch.setattr(trainer.checkpoints, "save_file", write)
+    with pytest.raises(TypeError, match="a defect"):
+        save(checkpoints, 4)
 
 
 def test_a_model_folder_appears_whole(tmp_path: Path) -> None:
-    def dies(folder: Path) -> None:
+    def fails(folder: Path) -> None:
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(b"half")
-        raise KeyboardInterrupt
+        raise FULL
 
-    with pytest.raises(KeyboardInterrupt):
-        write_model(tmp_path / "model", dies, ALONE)
-    assert not (tmp_path / "model").exists()
+    with pytest.raises(CheckpointWriteError, match=r"model could not be written \(.*No space left.*go on from the newest"):
+        write_model(tmp_path / "model", fails, ALONE)
+    assert list(tmp_path.iterdir()) == []

@@ -51,17 +51,17 @@ def test_kill_and_resume_is_bit_identical(tiny_corpus: TinyCorpus, whole_run: tu
     killed(tiny_corpus, broken, "stage 1/dense", 5)
     assert [line["step"] for line in read_metrics(broken) if line["stage"] == 1] == [1, 2, 3, 4, 5]
     newest = broken / "stage1" / "checkpoints" / "step-00000004"
-    state = next(newest.glob("*optim_states.pt"))
+    state = newest / "rank-00000.safetensors"
     state.write_bytes(state.read_bytes()[:-1])
     printed = killed(tiny_corpus, broken, "stage 2/sparse", 1)
-    assert "optim_states.pt is not what was written: passed over" in printed
+    assert "rank-00000.safetensors is not what was written: passed over" in printed
     assert "Traceback" not in printed
     assert "Warning" not in printed
     train(tiny_corpus.folder, tiny_corpus.recipe, stages=[1, 2], out=broken, resume=True)
 
     steps = [
         [
-            (line["stage"], line["step"], line["loss"], line["grad_norm"])
+            (line["stage"], line["step"], line["loss"], line["grad_norm"], line["samples"])
             for line in read_metrics(out)
             if line["stage"] in (1, 2)
         ]

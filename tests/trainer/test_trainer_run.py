@@ -95,7 +95,11 @@ def test_refusals_say_what_to_do(tiny_corpus: TinyCorpus, whole_run: tuple[Path,
     refuses(tiny_corpus, r"is not empty and no run \(it holds thesis.txt\): give another --out", out=tmp_path / "c")
     (tmp_path / "d" / "stage0").mkdir(parents=True)
     (tmp_path / "d" / "stage0" / "begun.json").write_text('{"identity": "x"}')
-    refuses(tiny_corpus, "stage0 is unfinished: continue it with --resume, or give another --out", out=tmp_path / "d")
+    refuses(
+        tiny_corpus,
+        r"stage0 is unfinished: go on with `longreel train .*tiny --recipe pocket --stage 0 --out .*d --resume`, or give",
+        out=tmp_path / "d",
+    )
     refuses(tiny_corpus, "stage0 was begun from another plan", out=tmp_path / "d", resume=True)
     assert not (tmp_path / "a").exists()
     assert not (tmp_path / "b").exists()
