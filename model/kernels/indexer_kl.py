@@ -26,7 +26,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from model.kernels.attention_queries import read_tile
+from model.kernels.attention_queries import read_list, who_reads
+from model.kernels.key_parts import place_parts
 
 
 @triton.jit
@@ -38,24 +39,23 @@ def index_tile(q_XE, w_X, index_k, row_N, there_N, B: tl.constexpr, J: tl.conste
     return k_NE, rectified_XN, scores_BN
 
 
-@triton.jit(do_not_specialize=["first_block", "window"])
+@triton.jit(do_not_specialize=["first_block"])
 def kl_queries(
-    q, k, lse, index_q, index_k, index_w, kl, into_index_q, into_index_w, parts, targets,
-    blocks, rows, bits, sizes, places, edges, first_block, capacity, top_k, window, scale,
+    q, k, lse, index_q, index_k, index_w, kl, into_index_q, into_index_w, parts, part_rows, targets,
+    blocks, rows, bits, sizes, places, bases, first_block, capacity, ranges, top_k, scale,
     H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, J: tl.constexpr, E: tl.constexpr, B: tl.constexpr, N: tl.constexpr,
-    SELECTED: tl.constexpr, WITH_GRADIENT: tl.constexpr,
+    RANGE: tl.constexpr, SELECTED: tl.constexpr, WITH_GRADIENT: tl.constexpr,
 ):  # fmt: skip
-    """kl [T] float32 of a window's blocks, and with the gradient into_index_q [T, J, E], into_index_w [T, J], parts [room, E].
+    """kl [T] float32 of a window's blocks, and with the gradient into_index_q [T, J, E], into_index_w [T, J], parts [room, E]
+    of the keys part_rows [room].
 
-    `targets` [room * B] float32: scratch. `places`, `edges`: see `key_parts.Windows`. Grid: (blocks,), the longest first.
+    `targets` [room * B] float32: scratch. `places`, `bases`: see `key_parts.Window`. Grid: (blocks,), the longest first.
     """
     slot = tl.num_programs(0) - 1 - tl.program_id(0)
     block = blocks + (first_block + slot) * 4
     start, count, first, sees = tl.load(block), tl.load(block + 1), tl.load(block + 2), tl.load(block + 3)
-    place, begin = tl.load(places + slot), tl.load(edges + window)
-    mine = (place >= begin) & (place < tl.load(edges + window + 1))
-    place -= begin
-    if mine & (count > 0) & ((sees + count - first > top_k) == SELECTED):
+    place = tl.load(places + slot)
+    if (place >= 0) & (count > 0) & ((sees + count - first > top_k) == SELECTED):
         R: tl.constexpr = H // G
         m_M, x_X, b_B = tl.arange(0, B * R), tl.arange(0, B * J), tl.arange(0, B)
         d_D, e_E, n_N = tl.arange(0, D), tl.arange(0, E), tl.arange(0, N)
@@ -70,12 +70,14 @@ def kl_queries(
             head_M = (start + place_M) * H + group * R + m_M % R
             q_MD = tl.load(q + head_M[:, None] * D + d_D[None, :], mask=there_M[:, None], other=0.0)
             lse_M = tl.load(lse + head_M, mask=there_M, other=float("inf"))
+            row_N, word_N = read_list(rows, bits, 0, size, first, N, SELECTED)
             for n0 in range(0, size, N):
-                row_N, there_N, sees_BN = read_tile(n0, size, first, sees, rows, bits, b_B, N, SELECTED)
-                sees_BN = sees_BN & there_B[:, None]
+                there_N = n0 + n_N < size
+                reads_BN = who_reads(row_N, word_N, sees, b_B, SELECTED) & there_B[:, None]
                 k_ND = tl.load(k + (row_N * G + group)[:, None] * D + d_D[None, :], mask=there_N[:, None], other=0.0)
+                row_N, word_N = read_list(rows, bits, n0 + N, size, first, N, SELECTED)
                 p_MN = tl.exp2(tl.dot(q_MD, tl.trans(k_ND), input_precision="ieee") * scale - lse_M[:, None])
-                p_BN = tl.where(sees_BN, tl.sum(tl.reshape(p_MN, (B, R, N)), 1) / R, 0.0)
+                p_BN = tl.where(reads_BN, tl.sum(tl.reshape(p_MN, (B, R, N)), 1) / R, 0.0)
                 # 0 * log 0 counts as 0: the smallest normal number keeps the logarithm finite.
                 kl_B += tl.sum(p_BN * tl.log(tl.maximum(p_BN, 1.17549435e-38)), 1)
                 at_BN = targets_B[:, None] + (n0 + n_N)[None, :]
@@ -91,10 +93,13 @@ def kl_queries(
         w_X = tl.load(index_w + at_X, mask=there_X, other=0.0).to(tl.float32)
         best_B = tl.full((B,), -1.0e30, tl.float32)
         sum_B = tl.zeros((B,), tl.float32)
+        row_N, word_N = read_list(rows, bits, 0, size, first, N, SELECTED)
         for n0 in range(0, size, N):
-            row_N, there_N, sees_BN = read_tile(n0, size, first, sees, rows, bits, b_B, N, SELECTED)
+            there_N = n0 + n_N < size
+            reads_BN = who_reads(row_N, word_N, sees, b_B, SELECTED)
             _, _, scores_BN = index_tile(q_XE, w_X, index_k, row_N, there_N, B, J, E, N)
-            scores_BN = tl.where(sees_BN, scores_BN, float("-inf"))
+            row_N, word_N = read_list(rows, bits, n0 + N, size, first, N, SELECTED)
+            scores_BN = tl.where(reads_BN, scores_BN, float("-inf"))
             above_B = tl.maximum(best_B, tl.max(scores_BN, 1))
             sum_B = sum_B * tl.exp(best_B - above_B) + tl.sum(tl.exp(scores_BN - above_B[:, None]), 1)
             best_B = above_B
@@ -102,21 +107,26 @@ def kl_queries(
 
         into_w_X = tl.zeros((B * J,), tl.float32)
         into_q_XE = tl.zeros((B * J, E), tl.float32)
+        row_N, word_N = read_list(rows, bits, 0, size, first, N, SELECTED)
         for n0 in range(0, size, N):
-            row_N, there_N, sees_BN = read_tile(n0, size, first, sees, rows, bits, b_B, N, SELECTED)
-            sees_BN = sees_BN & there_B[:, None]
+            there_N = n0 + n_N < size
+            reads_BN = who_reads(row_N, word_N, sees, b_B, SELECTED) & there_B[:, None]
             k_NE, rectified_XN, scores_BN = index_tile(q_XE, w_X, index_k, row_N, there_N, B, J, E, N)
+            here_row_N = row_N
+            row_N, word_N = read_list(rows, bits, n0 + N, size, first, N, SELECTED)
             target_BN = tl.load(targets_B[:, None] + (n0 + n_N)[None, :], mask=there_N[None, :], other=0.0)
             log_q_BN = scores_BN - lse_B[:, None]
-            kl_B -= tl.sum(tl.where(sees_BN, target_BN * log_q_BN, 0.0), 1)
+            kl_B -= tl.sum(tl.where(reads_BN, target_BN * log_q_BN, 0.0), 1)
             if WITH_GRADIENT:
-                slope_BN = tl.where(sees_BN, G * tl.exp(log_q_BN) - target_BN, 0.0)
+                slope_BN = tl.where(reads_BN, G * tl.exp(log_q_BN) - target_BN, 0.0)
                 slope_XN = tl.reshape(tl.broadcast_to(slope_BN[:, None, :], (B, J, N)), (B * J, N))
                 into_w_X += tl.sum(rectified_XN * slope_XN, 1)
                 slope_XN = tl.where(rectified_XN > 0.0, slope_XN * w_X[:, None], 0.0).to(k_NE.dtype)
                 into_q_XE = tl.dot(slope_XN, k_NE, into_q_XE, input_precision="ieee")
                 part_NE = tl.dot(tl.trans(slope_XN), q_XE, input_precision="ieee")
-                at_NE = (place + n0 + n_N)[:, None] * E + e_E[None, :]
+                part_N = place_parts(bases, slot, ranges, here_row_N, n0 + n_N, size, RANGE)
+                tl.store(part_rows + part_N, here_row_N, mask=there_N)
+                at_NE = part_N[:, None] * E + e_E[None, :]
                 tl.store(parts + at_NE, part_NE.to(parts.dtype.element_ty), mask=there_N[:, None])
         tl.store(kl + start + b_B, kl_B, mask=there_B)
         if WITH_GRADIENT:

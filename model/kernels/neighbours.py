@@ -36,7 +36,7 @@ class UnionShape:
     """Sizes of the building kernel. `programs` bounds the strips' memory: programs * (longest + 2 * scan) words."""
 
     chunk: int = 1024
-    range: int = 128
+    range: int = 64
     scan: int = 4096
     step: int = 1024
     programs: int = 256

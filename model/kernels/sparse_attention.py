@@ -30,7 +30,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
 from model.dsa_cpu import is_recomputed_later
@@ -39,7 +38,7 @@ from model.kernels.attention_queries import attend_queries, attend_queries_backw
 from model.kernels.build import Build
 from model.kernels.dispatch import PackedRow, interpreted
 from model.kernels.indexer_kl import kl_queries
-from model.kernels.key_parts import Windows, add_parts
+from model.kernels.key_parts import Window, Windows, add_parts
 from model.kernels.neighbours import Unions, UnionShape
 from model.kernels.neighbours import builds as union_builds
 from model.kernels.row_blocks import row_blocks, visible, whole_samples
@@ -52,19 +51,21 @@ class Layout:
     """How much a program takes at once, and how many warps and stages of loads each launch has.
 
     `rows`, `queries`: see `block`. `keys`, `keys_backward`, `keys_kl`: keys of a tile in the forward pass, the backward pass
-    and the KL. `columns`: of a sum over parts. `window_bytes`: room for parts.
+    and the KL. `keys_parts`, `columns`: of a sum over parts. `window_bytes`: room for parts.
     """
 
     rows: int = 128
     queries: int = 16
     keys: int = 64
-    keys_backward: int = 32
+    keys_backward: int = 64
     keys_kl: int = 32
-    columns: int = 128
+    keys_parts: int = 64
+    columns: int = 64
     window_bytes: int = 2**31
     warps: int = 8
-    stages: int = 2
-    stages_backward: int = 2
+    warps_parts: int = 4
+    stages: int = 4
+    stages_backward: int = 3
     union: UnionShape = field(default_factory=UnionShape)
 
     def block(self, heads_of_group: int) -> int:
@@ -116,40 +117,33 @@ def attend(row: PackedRow, selected: Tensor | None) -> tuple[Tensor, Tensor | No
 
 @dataclass(frozen=True)
 class _Part:
-    """Blocks that one launch works on: what every kernel on the side of the queries is told, and how long their lists are.
+    """A chunk of blocks: what every kernel on the side of the queries is told, and how long the lists are.
 
-    `most`: keys in all their lists together, at most. `longest`: keys in one list, at most.
+    `spans`: where in each block's list each range of keys begins and ends, [C, Z] each. `most`: keys in all lists together,
+    at most; `longest`: in one.
     """
 
     row: _Row
     told: dict[str, Any]
     blocks: int
-    sizes: Tensor
+    spans: tuple[Tensor, Tensor]
     most: int
     longest: int
-    unions: Unions | None = None
 
     def windows(self, row_bytes: int) -> Windows:
-        return Windows(
-            self.sizes, most=self.most, longest=self.longest, row_bytes=row_bytes, budget=self.row.layout.window_bytes
-        )
+        sizes, budget = self.told["sizes"][: self.blocks], self.row.layout.window_bytes
+        spans = (span[: self.blocks] for span in self.spans)
+        return Windows(sizes, *spans, most=self.most, longest=self.longest, row_bytes=row_bytes, budget=budget)
 
-    def add_parts(self, parts: Tensor, into: Tensor, windows: Windows, window: dict[str, Any]) -> None:
-        """Adds a window's parts [room, X] to into [S, X]."""
-        layout, keys, width = self.row.layout, len(into), into.stride(0)
-        columns, ranges = min(width, layout.columns), triton.cdiv(keys, layout.union.range)
-        lists = {name: self.told[name] for name in ("blocks", "rows", "first_block", "capacity", "top_k", "SELECTED")}
-        nothing = self.sizes
-        spans = (nothing, nothing) if self.unions is None else (self.unions.span_from, self.unions.span_to)
-        add_parts[(ranges, width // columns)](
-            parts, into, span_from=spans[0], span_to=spans[1], first_slots=windows.first_slots, ranges=ranges, keys=keys,
-            **lists, **window, WIDTH=width, X=columns, RANGE=layout.union.range, N=16, num_warps=layout.warps,
-        )  # fmt: skip
+    def told_writers(self, window: Window) -> dict[str, Any]:
+        """What kernels that write parts are told."""
+        own = {"places": window.places, "bases": window.bases, "ranges": window.bases.shape[1]}
+        return {**self.told, **own, "RANGE": self.row.layout.union.range}
 
 
 @dataclass
 class _Row:
-    """A row's geometry and its parts: the short blocks, then chunk after chunk of those that need a selection."""
+    """A row's geometry and its parts: chunks of short blocks, then chunks of those that need a selection."""
 
     q: Tensor
     k: Tensor
@@ -171,8 +165,9 @@ class _Row:
         self.blocks = row_blocks(whole_samples(self.cu_seqlens), self.tokens, self.block)
 
     def __iter__(self) -> Iterator[_Part]:
-        """A chunk's lists are there until the next is asked for."""
-        yield self._short()
+        """A chunk's lists are there until the next is asked for. Kernels pass over blocks of the other kind."""
+        for first in range(0, len(self.blocks), self.layout.union.chunk):
+            yield self._short(first)
         if self.selected is None or self.longest <= self.limit:
             return
         unions = Unions(
@@ -183,19 +178,32 @@ class _Row:
             blocks = unions.build(first)
             lists = {"rows": unions.rows, "bits": unions.bits, "sizes": unions.sizes}
             told = self._told(**lists, first_block=first, capacity=unions.capacity, SELECTED=True)
-            yield _Part(self, told, blocks, unions.sizes[:blocks], blocks * unions.capacity, unions.capacity, unions)
+            most = blocks * unions.capacity
+            yield _Part(self, told, blocks, (unions.span_from, unions.span_to), most, unions.capacity)
 
-    def _short(self) -> _Part:
-        """All blocks: kernels pass over those that are not short."""
-        sees = visible(self.blocks)
+    def _short(self, first: int) -> _Part:
+        """The lists of short blocks are the keys in a row."""
+        blocks, size = self.blocks[first : first + self.layout.union.chunk], self.layout.union.range
+        sees = visible(blocks)
         sizes = sees.where(sees <= self.limit, 0)
+        edges = torch.arange(0, len(self.k) + size, size, device=sizes.device, dtype=torch.int32)
+        reach_CZ = (edges - blocks[:, 2:3]).clamp_min_(0).minimum(sizes[:, None])
         samples = len(self.cu_seqlens) - 1
-        most = min(len(self.blocks), samples * (self.limit // self.block + 1)) * self.limit
-        told = self._told(rows=sizes, bits=sizes, sizes=sizes, first_block=0, capacity=0, SELECTED=False)
-        return _Part(self, told, len(self.blocks), sizes, most, self.limit)
+        most = min(len(blocks), samples * (self.limit // self.block + 1)) * self.limit
+        told = self._told(rows=sizes, bits=sizes, sizes=sizes, first_block=first, capacity=0, SELECTED=False)
+        return _Part(self, told, len(blocks), (reach_CZ[:, :-1], reach_CZ[:, 1:]), most, self.limit)
 
     def _told(self, **lists: Any) -> dict[str, Any]:
         return {"blocks": self.blocks, "top_k": self.limit, "scale": self.scale, **self.shape, **lists}
+
+    def add_parts(self, parts: Tensor, part_rows: Tensor, window: Window, into: Tensor) -> None:
+        """Adds a window's parts [room, X] to into [S, X]."""
+        layout, width = self.layout, into[0].numel()
+        columns = min(width, layout.columns)
+        add_parts[(len(window.bounds) - 1, width // columns)](
+            parts, part_rows, window.bounds, into, len(into), WIDTH=width, X=columns, RANGE=layout.union.range,
+            N=layout.keys_parts, num_warps=layout.warps_parts, num_stages=layout.stages,
+        )  # fmt: skip
 
 
 class _RowAttention(torch.autograd.Function):
@@ -258,12 +266,13 @@ def _backward(
     for part in row:
         windows = part.windows(2 * groups * dim * k.element_size())
         parts = k.new_empty(windows.room, 2, groups, dim)
+        part_rows = k.new_empty(windows.room, dtype=torch.int32)
         for window in windows:
             attend_queries_backward[(part.blocks, groups)](
-                q, k, v, out, lse, grad_out, into_q, parts, **part.told, **window, scale_q=dim**-0.5,
+                q, k, v, out, lse, grad_out, into_q, parts, part_rows, **part.told_writers(window), scale_q=dim**-0.5,
                 N=layout.keys_backward, num_warps=layout.warps, num_stages=layout.stages_backward,
             )  # fmt: skip
-            part.add_parts(parts, into_kv, windows, window)
+            row.add_parts(parts, part_rows, window, into_kv)
     return into_q, into_kv[:, 0].to(k.dtype), into_kv[:, 1].to(v.dtype)
 
 
@@ -287,14 +296,16 @@ class _IndexerLoss:
         layout, index_k, row = self.row.layout, self.given[4], self.row
         windows = part.windows(index_k.shape[1] * index_k.element_size() + 4 * row.block)
         parts = index_k.new_empty(windows.room if self.with_gradient else 1, index_k.shape[1])
+        part_rows = index_k.new_empty(len(parts), dtype=torch.int32)
         targets = index_k.new_empty(windows.room * row.block, dtype=torch.float32)
         for window in windows:
             kl_queries[(part.blocks,)](
-                *self.given, self.kl, self.into_q, self.into_w, parts, targets, **part.told, **window, **row.indexer,
-                N=layout.keys_kl, WITH_GRADIENT=self.with_gradient, num_warps=layout.warps, num_stages=layout.stages,
+                *self.given, self.kl, self.into_q, self.into_w, parts, part_rows, targets,
+                **part.told_writers(window), **row.indexer, N=layout.keys_kl,
+                WITH_GRADIENT=self.with_gradient, num_warps=layout.warps, num_stages=layout.stages,
             )  # fmt: skip
             if self.with_gradient:
-                part.add_parts(parts, self.into_k, windows, window)
+                row.add_parts(parts, part_rows, window, self.into_k)
 
 
 def builds() -> list[Build]:
@@ -302,31 +313,32 @@ def builds() -> list[Build]:
     shape = {"H": 32, "G": 4, "D": 128, "B": LAYOUT.block(8)}
     made = [*union_builds()]
 
-    def add(name: str, kernel: Any, stages: int, **constants: Any) -> None:
+    def add(name: str, kernel: Any, warps: int, stages: int, **constants: Any) -> None:
         types = {}
         for argument in kernel.arg_names:
             if argument not in constants:
                 types[argument] = _TYPES.get(argument, "*bf16")
-        made.append(Build(name=name, kernel=kernel, types=types, constants=constants, warps=LAYOUT.warps, stages=stages))
+        made.append(Build(name=name, kernel=kernel, types=types, constants=constants, warps=warps, stages=stages))
 
     for selected, reads in ((True, "selected"), (False, "short, warm-up")):
-        told = {**shape, "SELECTED": selected}
-        add(f"attention, {reads}", attend_queries, LAYOUT.stages, **told, N=LAYOUT.keys)
-        add(f"attention backward, {reads}", attend_queries_backward, LAYOUT.stages_backward, **told, N=LAYOUT.keys_backward)
+        told, ranges = {**shape, "SELECTED": selected}, {"RANGE": LAYOUT.union.range}
+        add(f"attention, {reads}", attend_queries, LAYOUT.warps, LAYOUT.stages, **told, N=LAYOUT.keys)
+        backward = {**told, **ranges, "N": LAYOUT.keys_backward}
+        add(f"attention backward, {reads}", attend_queries_backward, LAYOUT.warps, LAYOUT.stages_backward, **backward)
         for gradient in (False, True):
             name = f"KL{' and its gradient' if gradient else ''}, {reads}"
-            constants = {**told, "J": 16, "E": 64, "N": LAYOUT.keys_kl, "WITH_GRADIENT": gradient}
-            add(name, kl_queries, LAYOUT.stages, **constants)
-        for name, width in (("dk, dv", 1024), ("indexer's dk", 64)):
-            columns = {"WIDTH": width, "X": min(width, LAYOUT.columns), "RANGE": LAYOUT.union.range, "N": 16}
-            add(f"sum of parts, {name}, {reads}", add_parts, 3, **columns, SELECTED=selected)
+            constants = {**told, **ranges, "J": 16, "E": 64, "N": LAYOUT.keys_kl, "WITH_GRADIENT": gradient}
+            add(name, kl_queries, LAYOUT.warps, LAYOUT.stages, **constants)
+    for name, width in (("dk and dv", 1024), ("the indexer's dk", 64)):
+        columns = {"WIDTH": width, "X": min(width, LAYOUT.columns), "N": LAYOUT.keys_parts}
+        add(f"sum of parts, {name}", add_parts, LAYOUT.warps_parts, LAYOUT.stages, **columns, **ranges)
     return made
 
 
 _TYPES = {
     **dict.fromkeys(("lse", "kl", "into", "targets"), "*fp32"),
-    **dict.fromkeys(("blocks", "rows", "bits", "sizes", "span_from", "span_to", "first_slots"), "*i32"),
-    **dict.fromkeys(("places", "edges"), "*i64"),
-    **dict.fromkeys(("first_block", "capacity", "top_k", "window", "ranges", "keys"), "i32"),
+    **dict.fromkeys(("blocks", "rows", "bits", "sizes", "part_rows"), "*i32"),
+    **dict.fromkeys(("places", "bases", "bounds"), "*i64"),
+    **dict.fromkeys(("first_block", "capacity", "top_k", "ranges", "keys"), "i32"),
     **dict.fromkeys(("scale", "scale_q"), "fp32"),
 }
