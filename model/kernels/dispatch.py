@@ -7,6 +7,8 @@ Decided here:
   never asks a kernel. `triton` takes kernels or raises `KernelRefusedError` with the reason; on a CPU it needs Triton's
   interpreter (TRITON_INTERPRET=1, set before Triton is imported), which is what the tests do.
 - The path is set by `using("triton")` for a block of code, else by the environment variable LONGREEL_KERNELS.
+- Selection scores in the row's own type unless `using(path, index_precision="fp8")` or LONGREEL_INDEX_PRECISION=fp8 asks for
+  8 bits (`model.kernels.quantisation`): it moves the sets a little, so it is never chosen unasked. Decoding stays exact.
 - Indices of a packed row count from the start of the row, not of the sample: a kernel then loads key s at row s.
 
 Shapes: T tokens of the row, N samples, B sequences being decoded, S cached keys, H query heads, G KV groups, D head dim,
@@ -31,8 +33,10 @@ from torch import Tensor
 from model.dsa_reference import SampleAttention
 
 Path = Literal["auto", "plain", "triton"]
+Precision = Literal["exact", "fp8"]
 Name = Literal["select", "sparse", "warmup", "decode"]
 
+_PATHS = ("auto", "plain", "triton")
 _MODULES: dict[Name, str] = {
     "select": "model.kernels.index_selection",
     "sparse": "model.kernels.sparse_attention",
@@ -40,6 +44,7 @@ _MODULES: dict[Name, str] = {
     "decode": "model.kernels.decoding",
 }
 _FORCED: ContextVar[Path | None] = ContextVar("kernel_path", default=None)
+_PRECISION: ContextVar[Precision | None] = ContextVar("index_precision", default=None)
 
 
 class KernelRefusedError(RuntimeError):
@@ -99,13 +104,14 @@ class DecodeBatch:
 
 
 @contextmanager
-def using(path: Path) -> Iterator[None]:
-    """Inside, kernels are taken as `path` says, whatever the environment says."""
-    token = _FORCED.set(_checked(path, "using()"))
+def using(path: Path, *, index_precision: Precision | None = None) -> Iterator[None]:
+    """Inside, kernels are taken as `path` says, whatever the environment says; and selection scores in `index_precision`."""
+    tokens = _FORCED.set(_one_of(_PATHS, path, "using()")), _PRECISION.set(index_precision)
     try:
         yield
     finally:
-        _FORCED.reset(token)
+        _FORCED.reset(tokens[0])
+        _PRECISION.reset(tokens[1])
 
 
 def wanted_path() -> Path:
@@ -114,7 +120,13 @@ def wanted_path() -> Path:
     Raises: ValueError when the environment variable holds something else.
     """
     forced = _FORCED.get()
-    return forced if forced is not None else _checked(os.environ.get("LONGREEL_KERNELS") or "auto", "LONGREEL_KERNELS")
+    return forced or _one_of(_PATHS, os.environ.get("LONGREEL_KERNELS") or "auto", "LONGREEL_KERNELS")
+
+
+def index_precision() -> Precision:
+    """What selection scores in: that of the innermost `using` that names one, else LONGREEL_INDEX_PRECISION, else "exact"."""
+    name = "LONGREEL_INDEX_PRECISION"
+    return _PRECISION.get() or _one_of(("exact", "fp8"), os.environ.get(name) or "exact", name)
 
 
 def interpreted() -> bool:
@@ -159,10 +171,10 @@ def decode(batch: DecodeBatch) -> SampleAttention | None:
     return None if module is None else cast(SampleAttention, module.serve(batch))
 
 
-def _checked(path: str, source: str) -> Path:
-    if path not in ("auto", "plain", "triton"):
-        raise ValueError(f"{source} must be 'auto', 'plain' or 'triton', got {path!r}")
-    return cast(Path, path)
+def _one_of(choices: tuple[str, ...], given: str, source: str) -> Any:
+    if given not in choices:
+        raise ValueError(f"{source} must be {', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}, got {given!r}")
+    return given
 
 
 @lru_cache

@@ -35,8 +35,9 @@ import triton.language as tl
 from torch import Tensor
 
 from model.kernels.build import Build
-from model.kernels.dispatch import PackedRow
+from model.kernels.dispatch import PackedRow, index_precision
 from model.kernels.ordering import best_places, from_image, image, kth_largest, ones_in
+from model.kernels.quantisation import quantised_indexer
 
 SCRATCH_BYTES = 1 << 30
 SAMPLE = 2048
@@ -241,7 +242,10 @@ def sample_starts(cu_seqlens: Tensor, tokens: int) -> Tensor:
 def serve(row: PackedRow) -> Tensor:
     """The selected sets of a packed row: [T, min(top_k, longest)] int32, see `PackedRow`."""
     assert row.top_k is not None
-    return select(row.index_q, row.index_k, row.index_w, row.cu_seqlens, longest=row.longest, top_k=row.top_k)
+    k_scale, (q, k, w) = None, (row.index_q, row.index_k, row.index_w)
+    if index_precision() == "fp8":
+        q, k, w, k_scale = quantised_indexer(q, k, w)
+    return select(q, k, w, row.cu_seqlens, longest=row.longest, top_k=row.top_k, k_scale_T=k_scale)
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from model.dsa_reference import causal_mask, select
 from model.indexer import index_scores
 from model.kernels import index_selection
 from model.kernels.dispatch import KernelRefusedError, PackedRow, kernel, using
+from model.kernels.quantisation import quantised_indexer, quantised_scores
 
 
 def _draw(tokens, heads, dim, seed, kind="floats"):
@@ -79,6 +80,22 @@ def test_a_guess_from_a_misleading_sample_costs_no_key(top_k, sampled, rest):
 def test_bfloat16_with_the_published_indexer():
     q, k, w = (x.bfloat16() for x in _draw(50, 16, 64, 4, "ties"))
     assert torch.equal(_select(q, k, w, [50], 16), _reference(q, k, w, [50], 16))
+
+
+def test_eight_bits_give_the_sets_of_the_quantised_scores():
+    q, k, w = _draw(60, 4, 32, 6)
+    q8, k8, gates, k_scale = quantised_indexer(q, k, w)
+    got = _select(q8, k8, gates, [60], 12, k_scale_T=k_scale)
+    chosen = select(quantised_scores(q, k, w), causal_mask(60, 60, q.device), 12)
+    for t, row in enumerate(chosen):
+        assert got[t, : min(12, t + 1)].tolist() == row.nonzero().squeeze(1).tolist()
+    exact = _reference(q, k, w, [60], 12)
+    assert not torch.equal(got, exact)
+    row = PackedRow(
+        q=q, k=k, v=k, index_q=q, index_k=k, index_w=w, cu_seqlens=_bounds([60]), longest=60, top_k=12
+    )  # fmt: skip
+    with using("triton", index_precision="fp8"):
+        assert torch.equal(index_selection.serve(row), got)
 
 
 def test_what_cannot_be_served_says_why():
