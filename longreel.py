@@ -372,6 +372,13 @@ def train(
     checkpoint_in_background: Annotated[
         bool, typer.Option("--checkpoint-in-background", help="Write checkpoints while training goes on, from a copy.")
     ] = False,
+    recall_steps: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=0, help="Measure the indexer's recall every N steps; 0: never. Default: with checkpoints."
+        ),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train the model on planned stages, one after the other.
@@ -408,6 +415,8 @@ def train(
         media_cache=None if media_cache is None else str(media_cache),
         media_cache_bytes=int(media_cache_gb * 2**30),
         checkpoint_in_background=checkpoint_in_background,
+        recall_steps=recall_steps,
+        quiet=quiet,
     )
     if _leads():
         emit({"stages": result.stages}, as_json, lambda: stage_table(result.stages))

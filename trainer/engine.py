@@ -31,6 +31,7 @@ from trainer.loader import StepBatches
 from trainer.optimiser_state import OptimiserState
 from trainer.parallel import Groups
 from trainer.ranks import Ranks, quietly
+from trainer.recall import measured_sample
 from trainer.sample_facts import SampleKind
 from trainer.sample_order import fingerprint, share_of_fingerprint
 from trainer.stages import trained_parts
@@ -236,11 +237,11 @@ class PhaseEngine:
 
     @torch.no_grad()
     def recall(self, batches: StepBatches) -> float | None:
-        """Share of dense attention mass on the indexers' choice, over each rank's first sequence of a step; None where no query
-        had to choose. Every rank must call it. Changes nothing that training depends on."""
+        """Share of dense attention mass on the indexers' choice, over a sample of each rank's first sequence of a step; None
+        where no query had to choose. Every rank must call it. Changes nothing that training depends on."""
         covered = queries = 0.0
         batch, weight = batches.batches[0]
-        batch, shard = self._here(batch)
+        batch, shard = self._here(measured_sample(batch, self.objective.inner.config))
         measured = self.objective.inner.indexer_recall(
             batch.input_ids,
             cu_seqlens=batch.cu_seqlens,

@@ -26,7 +26,7 @@ class Launch:
         sequence_parallel: ranks that share one packed sequence, each a part of its tokens.
         expert_parallel: ranks that share one set of experts, each an equal part of every layer's.
         recall_steps: optimiser steps between measurements of the indexer's recall on a training sequence, where an indexer
-            trains; 0 for none. A measurement takes a dense pass over one sequence. None: with every checkpoint.
+            trains; 0 for none. A measurement takes a dense pass over one sample. None: with every checkpoint.
         workers: processes that read, decode and resize ahead of need, for each rank; 0 reads in a thread of the trainer. None:
             as many as fit the machine, see `workers_for`.
         on_bad_media: what to do about a picture that is missing, damaged or no picture: ``stop`` with the sample's id, or

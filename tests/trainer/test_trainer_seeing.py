@@ -26,6 +26,7 @@ from trainer.loader import StageSequences, StepBatches
 from trainer.metrics import TrainResult
 from trainer.model_shape import model_config
 from trainer.ranks import start_ranks
+from trainer.recall import measured_sample, one_sample
 from trainer.sample_facts import AXES, LossByKind, SampleFacts, SampleKind, kinds_of
 from trainer.tensorboard import TensorBoard
 
@@ -139,6 +140,36 @@ def test_measuring_recall_changes_no_step(tiny_corpus: TinyCorpus, whole_run: tu
     before = [line for line in read_metrics(whole_run[0]) if line["stage"] == 3]
     assert all(line["indexer_recall"] is not None for line in ours)
     assert [(line["loss"], line["grad_norm"]) for line in ours] == [(line["loss"], line["grad_norm"]) for line in before]
+
+
+def test_recall_is_measured_on_one_whole_sample(tiny_corpus: TinyCorpus) -> None:
+    """A sample taken out of a packed sequence is what it was before it was packed, pictures included."""
+    recipe = tiny_corpus.recipe
+    config = model_config(recipe)
+    reader = StageSequences(Catalog(tiny_corpus.folder), recipe, stage=3, split="train")
+    batch = reader.batch(0)
+    assert len(batch.facts) > 2
+    plain = build_model(recipe)
+    ends = batch.cu_seqlens.tolist()
+    with torch.no_grad():
+        whole = plain(
+            batch.input_ids, cu_seqlens=batch.cu_seqlens, pixel_values=batch.pixel_values, image_grid_thw=batch.image_grid_thw
+        ).logits  # fmt: skip
+        for number, (start, end) in enumerate(pairwise(ends)):
+            alone = one_sample(batch, number, config)
+            assert alone.facts == batch.facts[number : number + 1]
+            assert alone.cu_seqlens.tolist() == [0, end - start]
+            logits = plain(
+                alone.input_ids, cu_seqlens=alone.cu_seqlens, pixel_values=alone.pixel_values,
+                image_grid_thw=alone.image_grid_thw,
+            ).logits  # fmt: skip
+            torch.testing.assert_close(logits, whole[start:end], atol=1e-4, rtol=1e-4)
+    assert sum(one_sample(batch, number, config).targets for number in range(len(batch.facts))) == batch.targets
+    sizes = [end - start for start, end in pairwise(ends)]
+    assert measured_sample(batch, config).tokens == max(sizes)
+    assert measured_sample(batch, config.with_top_k(1)).tokens == max(
+        size for size in sizes if size <= 32 or size == min(sizes)
+    )
 
 
 def test_groups_are_summed_along_each_axis() -> None:
