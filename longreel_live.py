@@ -74,7 +74,7 @@ class TrainingView:
         self.line, self.other = line, None
         self.recent.append(line.seconds)
         self.recall = line.indexer_recall if line.indexer_recall is not None else self.recall
-        if getattr(line, "skipped", None):
+        if line.skipped is not None:
             self.skipped += 1
         else:
             self.losses.append(line.loss)
@@ -141,7 +141,7 @@ class TrainingView:
         mfu = "" if line.mfu is None else f", MFU {line.mfu:.1%} of the {view.peak_source} peak"
         table.add_row("speed", f"{line.tokens_per_s:,.0f} tok/s{mfu}, {line.memory_bytes / 2**30:.1f} GiB")
         table.add_row("time", self._bar(line))
-        skipped = f", {self.skipped} steps skipped" if self.skipped else ""
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
         table.add_row("left", f"{self._left()}   checkpoint: {self.saved}{skipped}")
         return table
 

@@ -31,7 +31,7 @@ def line(step: int, loss: float, **changes: Any) -> StepLine:
         "forward_s": 3.0, "backward_s": 5.0, "optimiser_s": 0.5, "data_wait_mean_s": 1.0, "tokens_per_s": 816.5,
         "flops": 1e12, "mfu": 0.213, "memory_bytes": 3 * 2**30, "sequences": (36, 37),
         "losses": {"task": {"text.plain": (loss, 10)}}, "indexer_kl": [0.3], "indexer_recall": 0.478,
-        "expert_load": [1.8], "experts_unused": [1], "router_entropy": [2.0],
+        "expert_load": [1.8], "experts_unused": [1], "router_entropy": [2.0], "samples": "0f", "skipped": None,
     }  # fmt: skip
     return StepLine(**(known | changes))
 
@@ -41,6 +41,7 @@ def test_the_live_view_fits_80_columns_and_shows_every_figure() -> None:
     view.phase(VIEW, [9.0, 8.0])
     for step in range(28, 38):
         view.step(line(step, 80.0 / step))
+    view.step(line(39, 90.0, skipped="spike"))
     view.step(line(38, 2.0, indexer_recall=None))
     view.checkpoint(2, 20)
     console = Console(width=80, file=io.StringIO(), color_system=None)
@@ -50,8 +51,10 @@ def test_the_live_view_fits_80_columns_and_shows_every_figure() -> None:
     assert all(len(row) <= 80 for row in rows)
     assert len(rows) == 6
     assert rows[0].startswith("stage 2 verified  step 38 of 110  sparse: 11 of 83")
-    for figure in ("2.000", "▁", "█", "KL 0.3137, recall 47.8%", "busiest 1.8 x", "816 tok/s", "MFU 21.3% of the measured peak",
-                   "3.0 GiB", "wait 10% forward 30% backward 50% optimiser 5%", "12 min left", "stage 2, step 20"):  # fmt: skip
+    for figure in (
+        "2.000", "▁", "█", "KL 0.3137, recall 47.8%", "busiest 1.8 x", "816 tok/s", "MFU 21.3% of the measured peak", "3.0 GiB",
+        "wait 10% forward 30% backward 50% optimiser 5%", "12 min left", "stage 2, step 20, 1 skipped",
+    ):  # fmt: skip
         assert figure in shown, figure
 
 
