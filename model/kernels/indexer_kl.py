@@ -78,8 +78,8 @@ def kl_queries(
                 row_N, word_N = read_list(rows, bits, n0 + N, size, first, N, SELECTED)
                 p_MN = tl.exp2(tl.dot(q_MD, tl.trans(k_ND), input_precision="ieee") * scale - lse_M[:, None])
                 p_BN = tl.where(reads_BN, tl.sum(tl.reshape(p_MN, (B, R, N)), 1) / R, 0.0)
-                # 0 * log 0 counts as 0: the smallest normal number keeps the logarithm finite.
-                kl_B += tl.sum(p_BN * tl.log(tl.maximum(p_BN, 1.17549435e-38)), 1)
+                # 0 * log 0 counts as 0: about the smallest normal number keeps the logarithm finite.
+                kl_B += tl.sum(p_BN * tl.log(tl.maximum(p_BN, 1.2e-38)), 1)
                 at_BN = targets_B[:, None] + (n0 + n_N)[None, :]
                 if group > 0:
                     p_BN += tl.load(at_BN, mask=there_N[None, :], other=0.0)
