@@ -71,6 +71,11 @@ class AttentionContext:
         """What the tokens here read."""
         return whole(self.samples) if self.shard is None else self.shard.segments(self.samples)
 
+    @cached_property
+    def shared_segments(self) -> Tensor | None:
+        """`segments` as [N, 4] int32 on the device; None where the row is on one rank."""
+        return None if self.shard is None else torch.tensor(self.segments, dtype=torch.int32, device=self.cu_seqlens.device)
+
 
 @dataclass
 class LayerAttention:
@@ -176,14 +181,15 @@ def _served(
     pasts: list[tuple[Tensor, Tensor, Tensor]] | None,
 ) -> SampleAttention | None:
     """The row by a kernel, where one serves. `pasts`: all keys, values and indexer keys of each sample that has a cache."""
-    if context.mode == "dense" or context.reference or context.measure_recall or context.shard is not None:
+    if context.mode == "dense" or context.reference or context.measure_recall:
         return None
     index_q, index_k, index_w = indexer
     if pasts is None:
         return dispatch.attend_row(
             dispatch.PackedRow(
                 q=q_THD, k=k_TGD, v=v_TGD, index_q=index_q, index_k=index_k, index_w=index_w,
-                cu_seqlens=context.cu_seqlens, longest=max(end - start for start, end in context.samples),
+                cu_seqlens=context.cu_seqlens, segments=context.shared_segments,
+                longest=max(last - first for _, _, first, last in context.segments),
                 top_k=context.top_k if context.mode == "sparse" else None, with_kl=context.with_kl,
             )
         )  # fmt: skip

@@ -58,6 +58,9 @@ class PackedRow:
     q [T, H, D]; k, v [T, G, D]; index_q [T, J, E]; index_k [T, E]; index_w [T, J], which holds the scale E^-0.5.
     `cu_seqlens`: [N + 1] int32 on the same device, 0 to T, strictly rising. `longest`: the longest sample, on the host.
     `top_k`: keys a query reads; None is the dense warm-up. `with_kl`: whether the KL is wanted.
+    `segments`: given where the queries are a part of the row (`sequence_shard`), [N, 4] int32 (start, end, first, last):
+    queries [start, end) are the last of keys [first, last). Then q, index_q and index_w have T rows, k, v and index_k those of
+    the whole row; `cu_seqlens` does not count, and `longest` is the most keys that a query may see.
 
     Kernels:
         "select": serve(row) -> selected [T, min(top_k, longest)] int32, row indices, ascending, padded with -1.
@@ -75,6 +78,7 @@ class PackedRow:
     longest: int
     top_k: int | None
     with_kl: bool = True
+    segments: Tensor | None = None
 
     @property
     def device(self) -> torch.device:

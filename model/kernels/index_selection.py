@@ -217,6 +217,8 @@ def _best(
 
 def reason_not(row: PackedRow) -> str | None:
     """Why these kernels cannot select for this row; None when they can."""
+    if row.segments is not None:
+        return "the row is shared by ranks: its queries do not begin where its keys do"
     return reason_not_indexer(row.index_q, row.index_w, row.top_k)
 
 

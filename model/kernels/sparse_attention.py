@@ -19,8 +19,8 @@ peak, and there is no switch: one path. B is the number of queries that fills 12
   checkpointing the first run leaves it out.
 - Gradients of keys are written as parts by the pass over the queries and added up in order (`key_parts`): no atomics.
 
-No number here was measured: no GPU was at hand. Shapes: T tokens, H query heads, G groups, D head dim, J indexer heads, E
-indexer head dim, K selected keys of a query, B queries of a block.
+No number here was measured: no GPU was at hand. Shapes: T queries, S keys, H query heads, G groups, D head dim, J indexer
+heads, E indexer head dim, K selected keys of a query, B queries of a block.
 """
 
 from __future__ import annotations
@@ -108,9 +108,10 @@ def serve(row: PackedRow, selected: Tensor) -> SampleAttention:
 def attend(row: PackedRow, selected: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Output [T, H, D] and KL, summed over tokens and groups, float32. `selected` None: every key that is seen is read, and
     only the indexer learns (warm-up)."""
+    segments = whole_samples(row.cu_seqlens) if row.segments is None else row.segments
     out, kl = _RowAttention.apply(
         row.q, row.k, row.v, row.index_q, row.index_k, row.index_w,
-        selected, row.cu_seqlens, row.longest, row.top_k, row.with_kl,
+        selected, segments, row.longest, row.top_k, row.with_kl,
     )  # fmt: skip
     return out, kl if row.with_kl else None
 
@@ -149,7 +150,7 @@ class _Row:
     k: Tensor
     index_q: Tensor
     selected: Tensor | None
-    cu_seqlens: Tensor
+    segments: Tensor
     longest: int
     top_k: int | None
     layout: Layout = field(default_factory=lambda: LAYOUT)
@@ -162,7 +163,7 @@ class _Row:
         self.scale = dim**-0.5 * _LOG2_E
         self.shape = {"H": heads, "G": groups, "D": dim, "B": self.block}
         self.indexer = {"J": index_heads, "E": index_dim}
-        self.blocks = row_blocks(whole_samples(self.cu_seqlens), self.tokens, self.block)
+        self.blocks = row_blocks(self.segments, self.tokens, self.block)
 
     def __iter__(self) -> Iterator[_Part]:
         """A chunk's lists are there until the next is asked for. Kernels pass over blocks of the other kind."""
@@ -188,8 +189,7 @@ class _Row:
         sizes = sees.where(sees <= self.limit, 0)
         edges = torch.arange(0, len(self.k) + size, size, device=sizes.device, dtype=torch.int32)
         reach_CZ = (edges - blocks[:, 2:3]).clamp_min_(0).minimum(sizes[:, None])
-        samples = len(self.cu_seqlens) - 1
-        most = min(len(blocks), samples * (self.limit // self.block + 1)) * self.limit
+        most = min(len(blocks), len(self.segments) * (self.limit // self.block + 1)) * self.limit
         told = self._told(rows=sizes, bits=sizes, sizes=sizes, first_block=first, capacity=0, SELECTED=False)
         return _Part(self, told, len(blocks), (reach_CZ[:, :-1], reach_CZ[:, 1:]), most, self.limit)
 
@@ -219,13 +219,13 @@ class _RowAttention(torch.autograd.Function):
         index_k: Tensor,
         index_w: Tensor,
         selected: Tensor | None,
-        cu_seqlens: Tensor,
+        segments: Tensor,
         longest: int,
         top_k: int | None,
         with_kl: bool,
     ) -> tuple[Tensor, Tensor]:
         q, k, v, index_q, index_k, index_w = (x.contiguous() for x in (q, k, v, index_q, index_k, index_w))
-        row = _Row(q, k, index_q, selected, cu_seqlens, longest, top_k)
+        row = _Row(q, k, index_q, selected, segments, longest, top_k)
         learns = with_kl and any(ctx.needs_input_grad[3:6])
         out, lse = torch.empty_like(q), q.new_empty(q.shape[:2], dtype=torch.float32)
         loss = _IndexerLoss(row, lse, index_k, index_w, with_gradient=learns and not is_recomputed_later())
@@ -241,19 +241,19 @@ class _RowAttention(torch.autograd.Function):
         if selected is None:
             ctx.mark_non_differentiable(out)
         # A first run saves as many tensors of the same shapes as the second: checkpointing compares them.
-        ctx.save_for_backward(q, k, v, out, lse, index_q, selected, cu_seqlens, *(loss.learnt if learns else ()))
+        ctx.save_for_backward(q, k, v, out, lse, index_q, selected, segments, *(loss.learnt if learns else ()))
         return out, loss.kl.sum()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         grad_out, grad_kl = gradients
-        q, k, v, out, lse, index_q, selected, cu_seqlens, *learnt = ctx.saved_tensors
+        q, k, v, out, lse, index_q, selected, segments, *learnt = ctx.saved_tensors
         to_indexer: tuple[Tensor | None, ...] = (None,) * 3
         if ctx.learns and grad_kl is not None:
             to_indexer = tuple(x * grad_kl.to(x.dtype) for x in learnt)
         to_qkv: tuple[Tensor | None, ...] = (None,) * 3
         if grad_out is not None and any(ctx.needs_input_grad[:3]):
-            row = _Row(q, k, index_q, selected, cu_seqlens, ctx.longest, ctx.top_k)
+            row = _Row(q, k, index_q, selected, segments, ctx.longest, ctx.top_k)
             to_qkv = _backward(grad_out.contiguous(), row, q, k, v, out, lse)
         return *to_qkv, *to_indexer, *(None,) * 5
 

@@ -115,6 +115,29 @@ def test_one_two_and_eight_heads_a_group(heads, groups, dim, top_k):
     _check(_row([21, 12], heads=heads, groups=groups, dim=dim, index_heads=1, index_dim=32, top_k=top_k))
 
 
+@pytest.mark.parametrize("top_k", [None, 9])
+def test_a_part_of_the_queries_against_all_keys(top_k):
+    """As when ranks share a row: parts of the whole row's output and KL, and gradients that add up to the whole row's."""
+    whole = _row([30, 13], top_k=top_k)
+    out, kl, gradients, selected = _expected(whole)
+    parts = [[(0, 10, 0, 10), (10, 22, 30, 42)], [(0, 20, 0, 30), (20, 21, 30, 43)]]
+    own = [[*range(10), *range(30, 42)], [*range(10, 30), 42]]
+    got_kl, sums = 0.0, [torch.zeros_like(x) for x in gradients]
+    for segments, rows in zip(parts, own, strict=True):
+        some = {name: getattr(whole, name)[rows] for name in ("q", "index_q", "index_w")}
+        longest = max(last - first for _, _, first, last in segments)
+        row = dataclasses.replace(whole, **some, segments=torch.tensor(segments, dtype=torch.int32), longest=longest)
+        done = _serve(row, selected[rows])
+        torch.testing.assert_close(done.out.detach().double(), out[rows], rtol=2e-4, atol=2e-5)
+        got_kl += float(done.kl.detach())
+        loss = 1.3 * done.kl + ((done.out * _weight(whole)[rows]).sum() if top_k else 0.0)
+        learning = _inputs(whole) if top_k else _inputs(whole)[3:]
+        sums = [x + y for x, y in zip(sums, torch.autograd.grad(loss, learning), strict=True)]
+    assert got_kl == pytest.approx(float(kl), rel=1e-5)
+    for got, wanted in zip(sums, gradients, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=2e-4, atol=2e-5)
+
+
 def test_sets_of_tied_scores():
     _check(_row([40], top_k=9, plateaus=True))
 
