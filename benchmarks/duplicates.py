@@ -7,9 +7,9 @@ Decided here:
   method (256 x 256 pixels, mean difference under 3 of 255), or texts of one name, are thinned out first; nothing else is.
 - Copies are made from each by ffmpeg, Pillow or word for word, one for each kind of change, at places drawn with a fixed seed.
 - Found by `pipelines.duplicates.find_links` with the defaults of the recipe, over originals and copies together, as curation
-  calls it. Recall: copies that are linked to their original. Precision: of all links, those between things of one original.
-  The rest: originals that were linked to another original, of all originals. Links between pieces of one recording are counted
-  on their own: whether other seconds of a still screen are the same thing is a matter of opinion.
+  calls it. Recall: copies that are linked to their original. Precision: of all links, those between things of one original;
+  two pieces of one recording are two originals, however alike they look. The rest: originals that were linked to another
+  original, of all originals.
 - Benchmarks: every second original is a list of evaluation data; of its copies the filter must name the list's item, and of the
   others none.
 
@@ -44,13 +44,14 @@ from manifests.looks import Look, look
 from manifests.recipe import Recipe
 from pipelines.decoding import decode
 from pipelines.duplicates import Signature, find_links, shingle_minhash
-from pipelines.films import key_windows, pack_looks
+from pipelines.films import key_looks, pack_looks
 from pipelines.items import Quarantined
 from pipelines.pictures import PictureStore, open_picture
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "corpus"
 FFMPEG = Path(ffmpeg.__path__[0]) / "binaries" / "ffmpeg"
-PICTURES, VIDEOS, TEXTS = (".jpg", ".jpeg", ".png", ".webp"), (".mp4", ".webm"), (".md", ".txt", ".py", ".js", ".h", ".page")
+PICTURES, VIDEOS = (".jpg", ".jpeg", ".png", ".webp"), (".mp4", ".webm", ".avi")
+TEXTS = (".md", ".txt", ".py", ".js", ".h", ".page")
 # The example corpus has copies of its own: a distorted copy, an excerpt, a page that is mirrored.
 COPIES = ("carphone-distorted", "bunny-stretch", "ocrmypdf-introduction-mirror", "b", "muted_b")
 PIECE_S, PIECES_MAX = 6.0, 5
@@ -246,8 +247,8 @@ def video_things(paths: Sequence[Path], scratch: Path, recipe: Recipe) -> Iterat
 def _signature(path: Path, recipe: Recipe) -> tuple[Signature, float]:
     store = PictureStore()
     film = decode(path, recipe.visual, recipe.curate.stored_tokens_max, recipe.curate.jpeg_quality, store)
-    windows = key_windows(film.looks, film.shown_at, store)
-    return Signature(kind="video", looks=pack_looks(film.looks), windows=windows), film.duration_s
+    windows, small = key_looks(film.looks, film.shown_at, store)
+    return Signature(kind="video", looks=pack_looks(film.looks), windows=windows, small=small), film.duration_s
 
 
 # --- texts ---
@@ -338,7 +339,6 @@ def report_half(kind: str, things: Sequence[Thing], recipe: Recipe) -> bool:
     alike = [
         link for link in mixed if things[link.left].recording and things[link.left].recording == things[link.right].recording
     ]
-    wrong = [link for link in mixed if link not in alike]
     mistaken = {
         thing.original
         for place, thing in enumerate(things)
@@ -346,17 +346,14 @@ def report_half(kind: str, things: Sequence[Thing], recipe: Recipe) -> bool:
         and any(things[other].original != thing.original and not things[other].change for other in linked[place])
     }
     recall = sum(found.values()) / max(1, sum(made.values()))
-    precision = 1 - len(wrong) / max(1, len(duplicates) - len(alike))
+    precision = 1 - len(mixed) / max(1, len(duplicates))
     print(f"\n{kind}: {len(origin)} originals, {sum(made.values())} copies, {len(links)} links in {seconds:.1f} s")
     for change in made:
         print(f"  {change:34s} recall {found[change] / made[change]:7.2%}  ({found[change]} of {made[change]})")
     print(
-        f"  {'all':34s} recall {recall:7.2%}, precision of links {precision:7.2%} "
-        f"({len(wrong)} of {len(duplicates) - len(alike)} wrong)"
+        f"  {'all':34s} recall {recall:7.2%}, precision of links {precision:7.2%} ({len(mixed)} of {len(duplicates)} wrong, "
+        f"{len(alike)} of them between other seconds of one recording)"
     )
-    if alike:
-        pieces = len({(things[link.left].original, things[link.right].original) for link in alike})
-        print(f"  besides, {len(alike)} links between other seconds of one recording ({pieces} pairs of pieces)")
     kept = 1 - len(mistaken) / len(origin)
     print(f"  originals not taken for another original: {kept:.2%} ({len(mistaken)} of {len(origin)} were)")
     pairs = Counter(tuple(sorted((things[link.left].original, things[link.right].original))) for link in mixed)

@@ -3,7 +3,7 @@
 - exact: equal SHA-256 of the file itself, whatever describes it.
 - pictures: a perceptual hash of one within ``near_image_bits`` of one of the other or of its windows, so that crops are found,
   and thumbnails that agree (`manifests.looks`).
-- videos: hashes a second apart, laid over each other (`pipelines.films`).
+- videos: hashes a second apart, laid over each other (`pipelines.films`), and thumbnails of key looks (`pipelines.overlay`).
 - texts: MinHash (128 permutations, fixed seed) over 5-word shingles; near from an estimated Jaccard similarity of
   ``near_text_similarity`` of the whole texts, or of both without their first fifth: a new heading makes no new text.
 - semantic: embeddings of pictures and videos, where a model gave them, whose cosine is at least ``semantic_similarity``.
@@ -51,7 +51,7 @@ class Signature:
         kind: which comparison is meant for it; ``exact`` for none but bytes.
         looks: of a video, as of `pipelines.films.pack_looks`.
         windows: of a picture, or of a video's key looks: hashes of whole and windows as of `manifests.looks.Look`.
-        small: of a picture: its thumbnail.
+        small: of a picture: its thumbnail; of a video: those of its key looks, as of `pipelines.films.key_looks`.
         minhash: as of `shingle_minhash`; empty when it has too few words.
         embedding: of a model, unit length, float16; empty without one.
         size: pixels times seconds, or characters: of two copies the larger is kept.
@@ -215,7 +215,7 @@ def _video_links(places: Sequence[int], signatures: Sequence[Signature], bits: i
     @lru_cache(maxsize=_FILMS_KEPT)
     def film_of(place: int) -> Film:
         signature = signatures[place]
-        return Film(signature.looks, signature.windows)
+        return Film(signature.looks, signature.windows, signature.small)
 
     hashes, owners, whole = [], [], []
     for place in shown:

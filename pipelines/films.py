@@ -7,9 +7,11 @@ other: a re-encoded, rescaled or slightly trimmed copy is caught, a shared title
 another frame rate shows fast motion a moment earlier: that look differs, the others hardly at all. When 80 % of the shorter one
 match and no more is known, it is an excerpt: both are kept, on one side of the split.
 
-Other seconds of one recording are close as well, and how close depends on how much it moves. A copy's looks are as far off as
-encoding makes them, however much the film moves; other seconds are as far off as a look from the next. So beyond two thirds of
-the bits allowed, looks must also be nearer to each other than seven tenths of what their films change from look to look.
+Other seconds of one recording are close as well, and hashes hardly tell: of a still screen they see no dialog. So what hashes
+call near is looked at again, by thumbnails of the key looks (`pipelines.overlay`). Where these do not fall together (a long
+copy that begins a few steps later than its original), hashes have to do: a copy's looks are as far off as encoding makes them,
+however much the film moves, other seconds as far as a look from the next. Beyond two thirds of the bits allowed, looks must
+then be nearer to each other than seven tenths of what their films change from look to look.
 
 A cropped copy matches in no whole look. Up to `KEY_LOOKS` looks of every film therefore carry the hashes of their windows
 (`manifests.looks`); those of one window are laid over the whole looks of the other film. An excerpt that is cropped as well is
@@ -19,6 +21,7 @@ found only when at least three of the longer film's key looks fall into it.
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +32,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from manifests.looks import HASH_BITS, WINDOWS, look
+from pipelines.overlay import Apart, apart, thumbnail, unpack
 from pipelines.pictures import PictureStore
 
 FRAMES_MATCHING = 0.65
@@ -59,11 +63,18 @@ def unpack_looks(packed: bytes) -> list[tuple[float, int]]:
     return [(float(time), int(value)) for time, value in np.frombuffer(packed, dtype=_LOOK)]
 
 
-def key_places(count: int) -> list[int]:
-    """Which of ``count`` looks carry the hashes of their windows: evenly spread, all when there are few."""
-    if count <= KEY_LOOKS:
-        return list(range(count))
-    return [round(place * (count - 1) / (KEY_LOOKS - 1)) for place in range(KEY_LOOKS)]
+def key_places(times: Sequence[float]) -> list[int]:
+    """Which looks carry windows and thumbnails: all, or those at every second, fourth, eighth ... step, at most `KEY_LOOKS`.
+
+    Steps are counted from 0 and doubled, so that key looks of a film and of a copy that is a little longer fall together.
+    """
+    step = min((after - before for before, after in itertools.pairwise(times)), default=1.0)
+    numbers = [round(time / step) for time in times]
+    places, every = list(range(len(numbers))), 1
+    while len(places) > KEY_LOOKS:
+        every *= 2
+        places = [place for place in places if numbers[place] % every == 0]
+    return places
 
 
 @dataclass(frozen=True)
@@ -73,10 +84,12 @@ class Film:
     Attributes:
         packed: as of `pack_looks`.
         windows: of each of its `key_places`, as of `manifests.looks.Look`; empty when they are not known.
+        small: thumbnails of the same looks, as of `pipelines.overlay`.
     """
 
     packed: bytes
     windows: bytes = b""
+    small: bytes = b""
 
     @cached_property
     def times(self) -> NDArray[np.float64]:
@@ -92,6 +105,11 @@ class Film:
     def views(self) -> NDArray[np.uint64]:
         """[key looks, windows] hashes."""
         return np.frombuffer(self.windows, dtype=">u8").astype(np.uint64).reshape(-1, WINDOWS)
+
+    @cached_property
+    def keys(self) -> list[int]:
+        """Places of the key looks."""
+        return key_places(self.times.tolist())
 
     @cached_property
     def moved(self) -> float:
@@ -113,10 +131,13 @@ def same_film(one: Film, other: Film, bits: int) -> Relation | None:
     if not len(one.times) or not len(other.times):
         return None
     short, long = (one, other) if len(one.times) <= len(other.times) else (other, one)
-    found = _whole(short, long, bits)
+    found = _settled(short, long, _whole(short, long, bits), bits, CLOSE_SHARE)
     if found is not None and found[0] == "near_duplicate":
         return found
-    cropped = [_cropped(first, second, bits) for first, second in ((short, long), (long, short))]
+    cropped = [
+        _settled(first, second, _cropped(first, second, bits), bits, CROPPED_CLOSE_SHARE)
+        for first, second in ((short, long), (long, short))
+    ]
     near = next((relation for relation in cropped if relation is not None and relation[0] == "near_duplicate"), None)
     return near or found or next((relation for relation in cropped if relation is not None), None)
 
@@ -138,10 +159,32 @@ class _Match:
     shift: float
 
     @property
-    def relation(self) -> Relation:
+    def words(self) -> str:
+        """For people."""
         frames = f"{self.count} of {self.looks} frames match at a shift of {abs(self.shift):g} s"
-        detail = f"{frames}, on average {-self.closeness:.1f} of {HASH_BITS} bits apart"
-        return ("near_duplicate" if self.near else "excerpt"), detail
+        return f"{frames}, on average {-self.closeness:.1f} of {HASH_BITS} bits apart"
+
+
+def _settled(one: Film, other: Film, match: _Match | None, bits: int, share: float) -> Relation | None:
+    """What becomes of the best match of two films when their thumbnails have been asked as well."""
+    if match is None:
+        return None
+    if match.near:
+        found = _apart(one, other, match.shift)
+        if found is None and -match.closeness <= _close(one, other, bits, share):
+            return "near_duplicate", match.words
+        if found is not None and found.copies:
+            return "near_duplicate", f"{match.words}; thumbnails differ by {found.difference:.1f} of 255"
+    return ("excerpt", match.words) if match.count >= EXCERPT_MATCHING * match.looks else None
+
+
+def _apart(one: Film, other: Film, shift: float) -> Apart | None:
+    """How far the thumbnails of two films are apart; None when they do not tell."""
+    if not one.small or not other.small:
+        return None
+    return apart(
+        unpack(one.small), one.times[one.keys] + shift, unpack(other.small), other.times[other.keys], max(one.step, other.step)
+    )
 
 
 def _close(one: Film, other: Film, bits: int, share: float) -> float:
@@ -171,7 +214,7 @@ def _match(
         hashes, distances: of the looks that could match.
         longer: how many times as many looks the longer film has.
         needed: different looks that must match.
-        close: mean distance of a copy's looks, at most.
+        close: mean distance of a copy's looks, at most, before its thumbnails are asked.
         trimmed: seconds of the shift of a copy, at most.
     """
     matching = distances <= bits + ALIGNED_BITS
@@ -185,27 +228,26 @@ def _match(
     return _Match(near=near, count=count, closeness=-mean, looks=len(distances), shift=shift)
 
 
-def _whole(short: Film, long: Film, bits: int) -> Relation | None:
+def _whole(short: Film, long: Film, bits: int) -> _Match | None:
     needed = max(2, min(FRAMES_MIN, len(np.unique(short.hashes))))
     longer = len(long.times) / len(short.times)
-    close, trimmed = _close(short, long, bits, CLOSE_SHARE), _trimmed(short, long)
+    close, trimmed = CLOSE_SHARE * bits, _trimmed(short, long)
     found = [
         _match(short.hashes, _nearest(short.times + shift, short.hashes, long), longer, needed, bits, close, shift, trimmed)
         for shift in _shifts(short.times, short.hashes, long, bits)
     ]
-    best = max((match for match in found if match is not None), default=None)
-    return None if best is None else best.relation
+    return max((match for match in found if match is not None), default=None)
 
 
-def _cropped(original: Film, copy: Film, bits: int) -> Relation | None:
+def _cropped(original: Film, copy: Film, bits: int) -> _Match | None:
     """Whether ``copy`` shows the same window of ``original`` throughout."""
     if not original.windows:
         return None
-    times = original.times[key_places(len(original.times))]
+    times = original.times[original.keys]
     near = np.bitwise_count(original.views[:, :, None] ^ copy.hashes[None, None]) <= bits
     votes = near.any(axis=2).sum(axis=0)
     length = max(original.times[-1] - original.times[0], copy.times[-1] - copy.times[0]) + copy.step
-    close, trimmed = _close(original, copy, bits, CROPPED_CLOSE_SHARE), _trimmed(original, copy)
+    close, trimmed = CROPPED_CLOSE_SHARE * bits, _trimmed(original, copy)
     found: list[_Match | None] = []
     for view in np.argsort(-votes, kind="stable")[:_VIEWS_MAX]:
         hashes = original.views[:, view]
@@ -217,8 +259,7 @@ def _cropped(original: Film, copy: Film, bits: int) -> Relation | None:
                 distances = _nearest(times[within] + shift, hashes[within], copy)
                 longer = length / (shared + copy.step)
                 found.append(_match(hashes[within], distances, longer, needed, bits, close, shift, trimmed))
-    best = max((match for match in found if match is not None), default=None)
-    return None if best is None else best.relation
+    return max((match for match in found if match is not None), default=None)
 
 
 def _shifts(times: NDArray[np.float64], hashes: NDArray[np.uint64], long: Film, bits: int) -> list[float]:
@@ -252,17 +293,19 @@ def _nearest(times: NDArray[np.float64], hashes: NDArray[np.uint64], looks: Film
     return nearest
 
 
-def key_windows(looks: Sequence[tuple[float, int]], shown: Callable[[float], str], store: PictureStore) -> bytes:
-    """The windows of a film's key looks, as `Film` takes them.
+def key_looks(looks: Sequence[tuple[float, int]], shown: Callable[[float], str], store: PictureStore) -> tuple[bytes, bytes]:
+    """The windows and the thumbnails of a film's key looks, as `Film` takes them.
 
     Args:
         looks: (seconds, perceptual hash), as of `pack_looks`.
         shown: media_id of the stored frame at a time.
     """
-    keys = [looks[place] for place in key_places(len(looks))]
-    windows = []
+    keys = [looks[place] for place in key_places([time for time, _ in looks])]
+    windows, small = [], []
     for (_, value), item in zip(keys, store.pictures([shown(time) for time, _ in keys]), strict=True):
-        found = look(Image.open(io.BytesIO(item.data)))
+        picture = Image.open(io.BytesIO(item.data)).convert("L")
+        found = look(picture)
         # A frame that is all but flat may become flat in the store.
         windows.append(value.to_bytes(8, "big") * WINDOWS if found is None else found.windows)
-    return b"".join(windows)
+        small.append(thumbnail(picture))
+    return b"".join(windows), b"".join(small)

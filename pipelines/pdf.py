@@ -25,7 +25,7 @@ from pipelines.model_work import Request, Waiting
 from pipelines.ocr import SIDE_MAX
 from pipelines.pages import Seen, ask_for_text, keep_pages, page_samples
 from pipelines.pdf_tables import pages_with_grids, read_tables
-from pipelines.pictures import PictureStore, encode_jpeg, stored_size
+from pipelines.pictures import PIXELS_MAX, PictureStore, encode_jpeg, stored_size
 from pipelines.plain_text import check_size
 from pipelines.sidecars import clean
 from pipelines.tables import table_sample
@@ -140,7 +140,11 @@ def _natural(document: pdfium.PdfDocument, number: int) -> tuple[int, int]:
 
 
 def _render(document: pdfium.PdfDocument, number: int, recipe: Recipe, side_max: int | None = None) -> Image.Image:
-    """A page as a picture of the size at which it is stored, or with a longer side of at most ``side_max`` pixels."""
+    """A page as a picture of the size at which it is stored, or with a longer side of at most ``side_max`` pixels.
+
+    Raises:
+        Quarantined: the page is so much larger than `POINTS_MAX` that no picture of it fits into memory.
+    """
     natural = _natural(document, number)
     if side_max is None:
         height, width = stored_size(*natural, recipe.visual, recipe.curate.stored_tokens_max)
@@ -149,8 +153,13 @@ def _render(document: pdfium.PdfDocument, number: int, recipe: Recipe, side_max:
         height, width = (max(1, round(side * shrink)) for side in natural)
     page = document[number - 1]
     try:
-        points_width, points_height = (min(max(side, 1.0), POINTS_MAX) for side in page.get_size())
-        picture = page.render(scale=max(height / points_height, width / points_width)).to_pil().convert("RGB")
+        whole_width, whole_height = page.get_size()
+        points_width, points_height = (min(max(side, 1.0), POINTS_MAX) for side in (whole_width, whole_height))
+        scale = max(height / points_height, width / points_width)
+        if whole_width * whole_height * scale**2 > PIXELS_MAX:
+            detail = f"page {number} is {whole_width:,.0f} x {whole_height:,.0f} points large, more than {POINTS_MAX:,}"
+            raise Quarantined("limit", "too_large", detail, "document")
+        picture = page.render(scale=scale).to_pil().convert("RGB")
     finally:
         page.close()
     return picture if picture.size == (width, height) else picture.resize((width, height), Image.Resampling.LANCZOS)

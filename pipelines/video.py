@@ -17,7 +17,7 @@ from pipelines.clips import Clip, plan_clips
 from pipelines.decoding import Film, decode
 from pipelines.duplicates import Signature
 from pipelines.extraction import Drop, Extracted, Setting
-from pipelines.films import key_windows, pack_looks
+from pipelines.films import key_looks, pack_looks
 from pipelines.grounding import SHOT_ERROR_MAX_S, grounded_samples, matching_samples
 from pipelines.items import Filtered
 from pipelines.model_work import Waiting
@@ -58,6 +58,7 @@ def read_video(setting: Setting) -> Extracted | Waiting:
     if not samples:
         detail = "no .captions.json and no subtitles stand beside the video or in it, and it has no cut to ask about"
         raise Filtered("no_caption", "; ".join([detail, *problems]))
+    windows, small = key_looks(film.looks, film.shown_at, store)
     return Extracted(
         modality="video",
         samples=samples,
@@ -65,7 +66,8 @@ def read_video(setting: Setting) -> Extracted | Waiting:
         signature=Signature(
             kind="video",
             looks=pack_looks(film.looks),
-            windows=key_windows(film.looks, film.shown_at, store),
+            windows=windows,
+            small=small,
             size=film.width * film.height * film.duration_s,
             described=bool(known.scenes or known.overview),
         ),

@@ -75,6 +75,15 @@ def test_a_torn_pdf(examples: Path, read: Callable[..., Outcome]) -> None:
     assert torn.quarantine["reason"] == "undecodable"
 
 
+def test_a_page_of_kilometres(read: Callable[..., Outcome]) -> None:
+    body = b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
+    body += b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 10000000 10000000]>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF"
+    outcome = read("map.pdf", body)
+    assert outcome.quarantine is not None
+    assert (outcome.quarantine["stage"], outcome.quarantine["reason"]) == ("limit", "too_large")
+    assert outcome.quarantine["detail"] == "page 1 is 10,000,000 x 10,000,000 points large, more than 20,000"
+
+
 def test_text_files_are_told_apart(read: Callable[..., Outcome]) -> None:
     words = b"".join(b"Sentence %d says something of its own about number %d.\n" % (n, n * n) for n in range(30))
     assert {row["task"] for row in read("a.txt", words).samples} == {"text.plain"}

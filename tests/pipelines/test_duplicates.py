@@ -14,7 +14,7 @@ from manifests.recipe import Recipe
 from pipelines.decoding import decode
 from pipelines.duplicates import Signature, components, find_links, shingle_minhash
 from pipelines.extraction import Outcome
-from pipelines.films import Film, key_windows, pack_looks, same_film
+from pipelines.films import Film, key_looks, pack_looks, same_film
 from pipelines.pictures import PictureStore
 
 BITS = 6
@@ -29,12 +29,12 @@ def links(*signatures: Signature, checksums: list[str] | None = None) -> list[tu
 def seen(path: Path, recipe: Recipe) -> Film:
     store = PictureStore()
     film = decode(path, recipe.visual, 64, 90, store)
-    windows = key_windows(film.looks, lambda time: film.frames[round(time * film.fps)].media_id, store)
-    return Film(pack_looks(film.looks), windows)
+    keys = key_looks(film.looks, lambda time: film.frames[round(time * film.fps)].media_id, store)
+    return Film(pack_looks(film.looks), *keys)
 
 
 def video(film: Film) -> Signature:
-    return Signature(kind="video", looks=film.packed, windows=film.windows)
+    return Signature(kind="video", looks=film.packed, windows=film.windows, small=film.small)
 
 
 def film_of(looks: list[tuple[float, int]]) -> Film:
