@@ -51,10 +51,11 @@ def attend_queries(
 ):  # fmt: skip
     """out [T, H, D] and lse [T, H] of the blocks that need a selection, or of the short ones. `scale`: D^-0.5 / ln 2.
 
-    Grid: (blocks, G), the last blocks, which read most, first.
+    Grid: (G, blocks): programs at work together are neighbours and find each other's keys in the L2 cache. The last blocks,
+    which read most, come first.
     """
-    slot = tl.num_programs(0) - 1 - tl.program_id(0)
-    group = tl.program_id(1)
+    slot = tl.num_programs(1) - 1 - tl.program_id(1)
+    group = tl.program_id(0)
     block = blocks + (first_block + slot) * 4
     start, count, first, sees = tl.load(block), tl.load(block + 1), tl.load(block + 2), tl.load(block + 3)
     if (count > 0) & ((sees + count - first > top_k) == SELECTED):
@@ -103,8 +104,8 @@ def attend_queries_backward(
 
     `scale_q`: D^-0.5. `places`, `bases`: see `key_parts.Window`. Grid as in `attend_queries`.
     """
-    slot = tl.num_programs(0) - 1 - tl.program_id(0)
-    group = tl.program_id(1)
+    slot = tl.num_programs(1) - 1 - tl.program_id(1)
+    group = tl.program_id(0)
     block = blocks + (first_block + slot) * 4
     start, count, first, sees = tl.load(block), tl.load(block + 1), tl.load(block + 2), tl.load(block + 3)
     if (tl.load(places + slot) >= 0) & (count > 0) & ((sees + count - first > top_k) == SELECTED):

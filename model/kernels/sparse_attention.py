@@ -231,7 +231,7 @@ class _RowAttention(torch.autograd.Function):
         loss = _IndexerLoss(row, lse, index_k, index_w, with_gradient=learns and not is_recomputed_later())
         layout = row.layout
         for part in row:
-            attend_queries[(part.blocks, row.shape["G"])](
+            attend_queries[(row.shape["G"], part.blocks)](
                 q, k, v, out, lse, **part.told, N=layout.keys, num_warps=layout.warps, num_stages=layout.stages
             )
             if with_kl:
@@ -268,7 +268,7 @@ def _backward(
         parts = k.new_empty(windows.room, 2, groups, dim)
         part_rows = k.new_empty(windows.room, dtype=torch.int32)
         for window in windows:
-            attend_queries_backward[(part.blocks, groups)](
+            attend_queries_backward[(groups, part.blocks)](
                 q, k, v, out, lse, grad_out, into_q, parts, part_rows, **part.told_writers(window), scale_q=dim**-0.5,
                 N=layout.keys_backward, num_warps=layout.warps, num_stages=layout.stages_backward,
             )  # fmt: skip
