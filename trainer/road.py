@@ -20,12 +20,15 @@ from manifests.fingerprint import value_id
 from manifests.progress import Progress, silent
 from manifests.recipe import Recipe
 from model.vlm import VisionLanguageModel
+from trainer.announcement import announcement
 from trainer.bad_steps import StepRule
 from trainer.build import build_model, load_model, precision_of
 from trainer.checkpoints import Checkpoint, Checkpoints, Position, write_model
 from trainer.engine import PhaseEngine, StepFigures
 from trainer.evaluate import Evaluation, evaluate, evaluation_attention, phases_until
+from trainer.figures import planned_figures
 from trainer.launch import Launch
+from trainer.layout import Layout
 from trainer.loader import Loader, StageSequences, StepBatches, step_positions
 from trainer.metrics import StageRow, TrainResult, stage_row
 from trainer.model_shape import model_config
@@ -36,7 +39,7 @@ from trainer.sample_facts import kinds_of
 from trainer.sample_order import samples_in_order
 from trainer.seeing import Seeing
 from trainer.stage_manifest import StageManifest, read_stages
-from trainer.stages import Phase, phases_of, trained_parameters, trained_parts
+from trainer.stages import Phase, phases_of, trained_parameters
 from trainer.watching import Nobody, Watch
 
 HELDOUT_STAGE = 3
@@ -340,16 +343,22 @@ class _Run:
         return evaluation
 
     def _announce(self, manifest: StageManifest, phases: tuple[Phase, ...]) -> None:
-        """One line on what the stage trains."""
-        model = build_model(self.recipe, empty=True)
-        parts = model.parts()
-        total = sum(parameter.numel() for parameter in model.parameters())
-        trains = ", then ".join(
-            f"{phase.spec.name} ({phase.spec.attention}, {phase.last - phase.first} steps) trains "
-            f"{sum(p.numel() for part in trained_parts(phase.spec) for p in parts[part].values()):,}"
-            for phase in phases
+        """What the stage trains, and what it will cost."""
+        if not self.ranks.leads:
+            return
+        launch, figures = self.launch, planned_figures(self.catalog, self.recipe)
+        layout = Layout(self.ranks.world, launch.sequence_parallel, launch.expert_parallel, zero=self.recipe.train.zero_stage)
+        self._say(
+            announcement(
+                self.recipe,
+                model_config(self.recipe),
+                manifest,
+                phases,
+                counted=next(counted for counted in figures if counted["stage"] == manifest.spec.number),
+                layout=layout,
+                lines=self.folder.metrics.lines(),
+            )
         )
-        self._say(f"stage {manifest.spec.number} {manifest.spec.name}: {trains} of {total:,} parameters")
 
     def _say(self, line: str) -> None:
         if self.ranks.leads:

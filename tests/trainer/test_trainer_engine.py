@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,10 +13,13 @@ import torch
 from tiny_corpus import TinyCorpus, read_metrics
 
 from manifests.catalog import Catalog
+from manifests.stage_spec import PartRates
+from model.vlm import VisionLanguageModel, part_of
 from trainer import train
 from trainer.build import build_model
 from trainer.engine import PhaseEngine
 from trainer.loader import StageSequences, StepBatches
+from trainer.model_shape import model_config
 from trainer.ranks import start_ranks
 
 LAUNCHED = """
@@ -105,3 +109,47 @@ def test_two_processes_see_the_losses_of_one(tiny_corpus: TinyCorpus, tmp_path: 
                 assert its["losses"]["task"][task] == [pytest.approx(loss, rel=1e-4), targets]
         row = json.loads((tmp_path / name / "summary.json").read_text())["stages"][0]
         assert row["heldout_after"] == pytest.approx(summary["heldout_after"], rel=1e-4)
+
+
+def test_a_part_learns_at_its_own_rate(tiny_corpus: TinyCorpus) -> None:
+    """The vision tower at a tenth moves a tenth as far; everything else moves as without, but for rounding of the norm."""
+    recipe = tiny_corpus.recipe
+    phase = recipe.stages[1].phases[0]
+    slow = dataclasses.replace(phase, learning_rates=PartRates(vision=phase.learning_rate / 10))
+    reader = StageSequences(Catalog(tiny_corpus.folder), recipe, stage=1, split="train")
+    batches = StepBatches(step=0, batches=((reader.batch(0), 1.0),), waited_s=0.0)
+    start = build_model(recipe).state_dict()
+    ends = []
+    for spec in (phase, slow):
+        model = build_model(recipe)
+        engine = PhaseEngine(model, spec, recipe.train, passes=1, ranks=start_ranks())
+        engine.step(batches, 1e-3)
+        engine.close()
+        ends.append(model.state_dict())
+    for name, value in start.items():
+        if part_of(name) == "vision":
+            torch.testing.assert_close(ends[1][name] - value, (ends[0][name] - value) / 10, atol=1e-7, rtol=1e-2)
+        else:
+            torch.testing.assert_close(ends[0][name], ends[1][name], atol=2e-6, rtol=0.0)
+
+
+def test_routers_are_balanced_by_bias_where_the_preset_asks_for_it(tiny_corpus: TinyCorpus) -> None:
+    """Each bias moves by the rate towards the mean load of the step; in a phase that freezes the decoder it stays."""
+    recipe = tiny_corpus.recipe
+    reader = StageSequences(Catalog(tiny_corpus.folder), recipe, stage=1, split="train")
+    batches = StepBatches(step=0, batches=tuple((reader.batch(k), 1.0) for k in range(2)), waited_s=0.0)
+    config = model_config(recipe)
+    moe = dataclasses.replace(config.decoder.moe, balance="bias")
+    config = dataclasses.replace(config, decoder=dataclasses.replace(config.decoder, moe=moe))
+    for stage, moves in ((1, True), (0, False)):
+        model = VisionLanguageModel(config, seed=1)
+        loads = []
+        model.register_forward_hook(lambda module, given, output: loads.append(output.router.load.clone()))  # noqa: B023
+        engine = PhaseEngine(model, recipe.stages[stage].phases[0], recipe.train, passes=2, ranks=start_ranks())
+        engine.step(batches, 1e-3)
+        engine.close()
+        load_NE = torch.stack(loads).sum(0).float()
+        expected_NE = 1e-3 * torch.sign(load_NE.mean(1, keepdim=True) - load_NE)
+        found_NE = torch.stack([layer.mlp.gate.selection_bias for layer in model.model.layers])
+        assert torch.equal(found_NE, expected_NE if moves else torch.zeros_like(found_NE))
+        assert expected_NE.any()

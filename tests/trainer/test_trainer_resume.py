@@ -1,72 +1,68 @@
-"""Killed at any moment, a run goes on to the bit."""
+"""Killed at any moment, a run goes on to the bit; on another number of processes, with the same samples."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
+from kill_training import differences, start
 from tiny_corpus import TinyCorpus, read_metrics
 
-from manifests.fingerprint import canonical_json, sha256_file
 from trainer import train
+from trainer.launch import Launch
 from trainer.metrics import TrainResult
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from manifests.recipe_json import recipe_from_json
-from trainer import train
-from trainer.metrics import TrainResult
-corpus, recipe, out, label, step = sys.argv[1:6]
-def kill(at, done, total, detail=""):
-    if (at, done) == (label, int(step)):
-        os.kill(os.getpid(), signal.SIGKILL)
-train(Path(corpus), recipe_from_json(recipe), stages=[1, 2], out=Path(out), resume=True, progress=kill)
-"""
+
+def begun(whole: Path, out: Path) -> Path:
+    """A run that has the finished stage 0 of another."""
+    shutil.copytree(whole / "stage0", out / "stage0")
+    shutil.copy(whole / "evaluations.json", out)
+    lines = [line for line in (whole / "metrics.jsonl").read_text().splitlines(keepends=True) if '"stage": 0' in line]
+    (out / "metrics.jsonl").write_text("".join(lines))
+    return out
 
 
-def killed(corpus: TinyCorpus, out: Path, label: str, step: int) -> str:
-    """Trains stages 1 and 2 in a process that kills itself at a step; returns what it printed."""
-    root = str(Path(__file__).parents[2])
-    arguments = [str(corpus.folder), canonical_json(corpus.recipe), str(out), label, str(step)]
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, *arguments],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": root},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
-    return done.stdout + done.stderr
+def killed(corpus: TinyCorpus, out: Path, end: dict[str, Any], **choices: Any) -> str:
+    """Trains stages 1 to 3 in a process that kills itself; returns what it printed."""
+    process = start(corpus.folder, corpus.recipe, out, stages=[1, 2, 3], end=end, **choices)
+    printed, _ = process.communicate()
+    assert process.returncode != 0, printed[-2000:]
+    assert choices.get("ranks", 1) > 1 or process.returncode == -signal.SIGKILL, printed[-2000:]
+    return printed
 
 
 def test_kill_and_resume_is_bit_identical(tiny_corpus: TinyCorpus, whole_run: tuple[Path, TrainResult], tmp_path: Path) -> None:
-    whole, broken = whole_run[0], tmp_path / "broken"
-    shutil.copytree(whole / "stage0", broken / "stage0")
-    shutil.copy(whole / "evaluations.json", broken / "evaluations.json")
-    killed(tiny_corpus, broken, "stage 1/dense", 5)
+    """Killed within a phase, halfway through the file of a checkpoint, and after a switch of stage and one of phase; and a
+    checkpoint that somebody damages in between."""
+    whole, broken = whole_run[0], begun(whole_run[0], tmp_path / "broken")
+    killed(tiny_corpus, broken, {"label": "stage 1/dense", "step": 5})
     assert [line["step"] for line in read_metrics(broken) if line["stage"] == 1] == [1, 2, 3, 4, 5]
-    newest = broken / "stage1" / "checkpoints" / "step-00000004"
-    state = newest / "rank-00000.safetensors"
+    state = broken / "stage1" / "checkpoints" / "step-00000004" / "rank-00000.safetensors"
     state.write_bytes(state.read_bytes()[:-1])
-    printed = killed(tiny_corpus, broken, "stage 2/sparse", 1)
+    printed = killed(tiny_corpus, broken, {"saving": "step-00000006"})
     assert "rank-00000.safetensors is not what was written: passed over" in printed
     assert "Traceback" not in printed
     assert "Warning" not in printed
-    train(tiny_corpus.folder, tiny_corpus.recipe, stages=[1, 2], out=broken, resume=True)
-
-    steps = [
-        [
-            (line["stage"], line["step"], line["loss"], line["grad_norm"], line["samples"])
-            for line in read_metrics(out)
-            if line["stage"] in (1, 2)
-        ]
-        for out in (whole, broken)
-    ]
-    assert steps[0] == steps[1]
-    assert sha256_file(whole / "stage2/model/model.safetensors") == sha256_file(broken / "stage2/model/model.safetensors")
+    names = {path.name for path in (broken / "stage1" / "checkpoints").iterdir()}
+    assert names == {"step-00000002", "step-00000004", ".unfinished-step-00000006"}
+    killed(tiny_corpus, broken, {"label": "stage 2/sparse", "step": 1}, checkpoint_in_background=True)
+    train(tiny_corpus.folder, tiny_corpus.recipe, stages=[1, 2, 3], out=broken, resume=True)
+    assert differences(whole, broken) == []
     assert not (broken / "stage2" / "checkpoints").exists()
+
+
+def test_a_stage_begun_by_two_processes_is_finished_by_one(
+    tiny_corpus: TinyCorpus, whole_run: tuple[Path, TrainResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And with another ZeRO stage: two processes under ZeRO 3 write what one under ZeRO 1 reads."""
+    whole, broken = whole_run[0], begun(whole_run[0], tmp_path / "broken")
+    killed(tiny_corpus, broken, {"label": "stage 1/dense", "step": 5}, ranks=2, zero_stage=3)
+    newest = broken / "stage1" / "checkpoints" / "step-00000004"
+    assert sorted(path.name for path in newest.glob("rank*")) == ["rank-00000.safetensors", "rank-00001.safetensors"]
+    capsys.readouterr()
+    train(tiny_corpus.folder, tiny_corpus.recipe, stages=[1], out=broken, resume=True, launch=Launch(zero_stage=1))
+    assert "stage 1 goes on from step 4 on 1 processes, written by 2" in capsys.readouterr().err
+    assert differences(whole, broken, stages=[1], tolerance=1e-4) == []

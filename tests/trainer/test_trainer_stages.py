@@ -9,7 +9,7 @@ import pytest
 from tiny_corpus import TinyCorpus
 
 from manifests.errors import UsageError
-from manifests.stage_spec import PhaseSpec
+from manifests.stage_spec import PartRates, PhaseSpec
 from trainer.build import build_model
 from trainer.evaluate import evaluation_attention, evenly_spaced, phases_until
 from trainer.stages import learning_rate, phases_of, trained_parameters, trained_parts
@@ -63,3 +63,14 @@ def test_held_out_sequences_are_spread_over_the_order() -> None:
     assert evenly_spaced(100, 4) == [0, 25, 50, 75]
     assert evenly_spaced(3, 16) == [0, 1, 2]
     assert evenly_spaced(0, 16) == []
+
+
+def test_rates_of_parts_are_for_parts_that_train() -> None:
+    rates = PartRates(vision=1e-4)
+    assert PhaseSpec(name="d", attention="dense", trains="everything", learning_rates=rates).learning_rates.given == {
+        "vision": 1e-4
+    }
+    with pytest.raises(ValueError, match=r"phase p: learning_rates names \['vision'\], but only the projector trains"):
+        PhaseSpec(name="p", attention="dense", trains="projector", learning_rates=rates)
+    with pytest.raises(ValueError, match=r"learning_rates\.decoder=0 must be above 0"):
+        PartRates(decoder=0)
