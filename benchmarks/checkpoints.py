@@ -3,8 +3,8 @@
     python benchmarks/checkpoints.py [--experts 64] [--steps 6] [--rounds 3]
 
 One engine (ZeRO 1, one process, fp32), text of random tokens, a checkpoint after every second step. Printed: seconds that a
-save adds to the steps, median of the rounds, as ratios against DeepSpeed's own `save_checkpoint` in the same run (which neither
-forces files to disk nor makes checksums); bytes; and what going on with another number of processes costs: nothing more here, and a
+save adds to the steps, median of the rounds, and as a ratio to DeepSpeed's own `save_checkpoint` in the same run, which neither
+forces files to disk nor makes checksums; bytes; and what going on with another number of processes costs: nothing more here, a
 conversion of the whole checkpoint with `ds_to_universal` there.
 """
 
