@@ -355,6 +355,9 @@ def train(
         str,
         typer.Option("--on-bad-media", metavar="stop|replace", help="Stop with the sample's id, or show grey and record."),
     ] = "stop",
+    tokens: Annotated[
+        Path | None, typer.Option("--tokens", metavar="DIR", help="Keep sequences as tokens here, for this and later runs.")
+    ] = None,
     media_cache: Annotated[
         Path | None,
         typer.Option("--media-cache", metavar="DIR", help="Keep media fetched from an address here."),
@@ -412,6 +415,7 @@ def train(
         expert_parallel=expert_parallel or 1,
         workers=workers,
         on_bad_media=on_bad_media,
+        tokens=None if tokens is None else str(tokens),
         media_cache=None if media_cache is None else str(media_cache),
         media_cache_bytes=int(media_cache_gb * 2**30),
         checkpoint_in_background=checkpoint_in_background,

@@ -31,6 +31,8 @@ class Launch:
             as many as fit the machine, see `workers_for`.
         on_bad_media: what to do about a picture that is missing, damaged or no picture: ``stop`` with the sample's id, or
             ``replace``: it is shown grey, its sample teaches nothing, and ``replaced.jsonl`` says so. Counts and order stay.
+        tokens: folder where sequences are kept as tokens, so that a stage is rendered once and not by every run; runs may share
+            it, and ranks that all see it. None: samples are rendered while training.
         media_cache: folder for what is fetched of a corpus behind an address; None: below the user's cache folder.
         media_cache_bytes: what that folder holds at most, over all runs that share it.
         checkpoint_in_background: write checkpoints while training goes on, from a copy of the optimiser's state.
@@ -42,6 +44,7 @@ class Launch:
     recall_steps: int | None = None
     workers: int | None = None
     on_bad_media: OnBadMedia = "stop"
+    tokens: str | None = None
     media_cache: str | None = None
     media_cache_bytes: int = 20 * 2**30
     checkpoint_in_background: bool = False

@@ -27,6 +27,7 @@ from trainer.packed_arrays import PackedArrays
 from trainer.reader_pool import ReaderPool
 from trainer.replaced import ReplacedFile
 from trainer.sequences import StageSequences, media_index, reader_settings
+from trainer.token_store import PART
 
 __all__ = ["Loader", "StageSequences", "StepBatches", "StepLoader", "rank_positions", "step_positions"]
 
@@ -177,6 +178,7 @@ class Loader:
         launch: how many processes, and what to do about bad media.
         on_gpu: whether batches go to a GPU.
         neighbours: ranks that share this machine's cores.
+        rank, ranks: who of how many keeps tokens; the work is shared.
         replaced: the file for pictures with a stand-in; None: nowhere.
     """
 
@@ -188,9 +190,12 @@ class Loader:
         launch: Launch = Launch(),  # noqa: B008, frozen
         on_gpu: bool = False,
         neighbours: int = 1,
+        rank: int = 0,
+        ranks: int = 1,
         replaced: Path | None = None,
     ) -> None:
         self.catalog, self.recipe, self.launch, self.on_gpu = catalog, recipe, launch, on_gpu
+        self.rank, self.ranks = rank, ranks
         self.workers = launch.workers_for(on_gpu=on_gpu, neighbours=neighbours)
         self.replaced = None if replaced is None else ReplacedFile(replaced)
         self._pool: ReaderPool | None = None
@@ -209,8 +214,8 @@ class Loader:
         return media_index(self.catalog)
 
     def sequences(self, *, stage: int, split: str) -> StageSequences:
-        """The sequences of a stage."""
-        return StageSequences(
+        """The sequences of a stage; where the launch keeps tokens, those that are missing are made now."""
+        sequences = StageSequences(
             self.catalog,
             self.recipe,
             stage=stage,
@@ -219,13 +224,25 @@ class Loader:
             media=self.media,
             replaced=self.replaced,
         )
+        if self.launch.tokens is not None:
+            parts = sequences.keep_in(Path(self.launch.tokens), first=self.rank * len(sequences) // (self.ranks * PART))
+            if pool := self._processes():
+                for _ in pool.keep(parts):
+                    pass
+            else:
+                for part in parts:
+                    sequences.reader.keep(part)
+        return sequences
+
+    def _processes(self) -> ReaderPool | None:
+        if self.workers and self._pool is None:
+            self._pool = ReaderPool(self.workers, reader_settings(self.catalog, self.recipe, self.launch), self.media)
+        return self._pool
 
     def steps(
         self, sequences: StageSequences, *, per_step: int, first: int, last: int, rank: int = 0, world: int = 1
     ) -> StepLoader:
         """The steps ``[first, last)`` of a stage; one such loader is open at a time."""
-        if self.workers and self._pool is None:
-            self._pool = ReaderPool(self.workers, reader_settings(self.catalog, self.recipe, self.launch), self.media)
         return StepLoader(
             sequences,
             per_step=per_step,
@@ -233,6 +250,6 @@ class Loader:
             last=last,
             rank=rank,
             world=world,
-            pool=self._pool,
+            pool=self._processes(),
             pinned=self.on_gpu,
         )

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from manifests.rendering import IGNORED, Rendered
+from manifests.rendering import IGNORED
+from trainer.token_store import Tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ ARRAYS = ("ids", "labels", "cu_seqlens", "patches", "grid")
 
 
 def pack(
-    samples: Sequence[Rendered],
+    tokens: Tokens,
     pictures: Sequence[NDArray[np.uint8]],
     *,
     patch: int,
@@ -70,23 +71,21 @@ def pack(
     replaced: Sequence[Replaced] = (),
     unlearned: Sequence[int] = (),
 ) -> PackedArrays:
-    """Puts the samples of one sequence end to end.
+    """Puts tokens and pictures of one sequence together.
 
     Args:
-        samples: in their order in the sequence.
-        pictures: uint8 [H, W, 3] at the size the model reads, in the order of the samples' slots.
+        pictures: uint8 [H, W, 3] at the size the model reads, in the order of ``tokens.visuals``.
         patch, merge: as `manifests.visual.VisualSpec`.
         unlearned: indices of samples whose labels are left out.
 
     Raises:
         ValueError: a picture's sides are no multiples of ``patch * merge``.
     """
-    ends = np.cumsum([len(sample.ids) for sample in samples])
-    starts = np.concatenate(([0], ends[:-1]))
-    labels = np.concatenate([sample.labels for sample in samples])
-    labels[starts] = IGNORED
+    starts = np.concatenate(([0], tokens.ends))
+    labels = tokens.labels.copy()
+    labels[starts[:-1]] = IGNORED
     for index in unlearned:
-        labels[starts[index] : ends[index]] = IGNORED
+        labels[starts[index] : starts[index + 1]] = IGNORED
     grid = np.array([grid_of(picture, patch=patch, merge=merge) for picture in pictures], dtype=np.int64).reshape(-1, 3)
     patches = np.empty((int(grid.prod(axis=1).sum()), 3 * patch * patch), dtype=np.uint8)
     first = 0
@@ -96,13 +95,13 @@ def pack(
         place.transpose(0, 3, 1, 4, 2)[...] = picture.reshape(rows, patch, columns, patch, 3)
         first += rows * columns
     return PackedArrays(
-        ids=np.concatenate([sample.ids for sample in samples]),
+        ids=tokens.ids,
         labels=labels,
-        cu_seqlens=np.concatenate(([0], ends)).astype(np.int32),
+        cu_seqlens=starts.astype(np.int32),
         patches=patches,
         grid=grid,
         targets=int(np.count_nonzero(labels != IGNORED)),
-        visual_tokens=sum(sample.cost.visual for sample in samples),
+        visual_tokens=len(patches) // merge**2,
         replaced=tuple(replaced),
     )
 

@@ -24,7 +24,7 @@ from manifests.errors import LongreelError
 from trainer.media import MediaIndex
 from trainer.packed_arrays import PackedArrays
 from trainer.reader_process import received
-from trainer.sequence_reader import Order, ReaderSettings
+from trainer.sequence_reader import Keep, Order, ReaderSettings
 
 ATTEMPTS = 2
 EACH = 2
@@ -108,10 +108,21 @@ class ReaderPool:
         Raises:
             LongreelError: what reading the next sequence raised, or a sequence ended two processes.
         """
-        reading: dict[int, Order] = {}
+        for found in self._work(orders, stopped):
+            assert found is not None
+            yield found
+
+    def keep(self, parts: Iterator[Keep]) -> Iterator[None]:
+        """Yields when each of `parts` has been written, in their order. As `read` otherwise."""
+        for _ in self._work(parts, lambda: False):
+            yield
+
+    def _work(self, orders: Iterator[Order] | Iterator[Keep], stopped: Callable[[], bool]) -> Iterator[PackedArrays | None]:
+        """Gives work out as the processes get free, and yields the answers in the order of the work."""
+        reading: dict[int, Order | Keep] = {}
         again: deque[int] = deque()
         deaths: dict[int, int] = {}
-        ready: dict[int, PackedArrays | BaseException] = {}
+        ready: dict[int, PackedArrays | BaseException | None] = {}
         turn = self._tickets
         exhausted = False
         while True:
@@ -144,7 +155,7 @@ class ReaderPool:
             for process in self._heard():
                 try:
                     ticket, answer = process.connection.recv()
-                    if not isinstance(answer, BaseException):
+                    if answer is not None and not isinstance(answer, BaseException):
                         answer = received(process.connection, answer)
                 except (EOFError, OSError, RuntimeError):  # the last: it died between an answer and its memory
                     for ticket in self._replace(process, reading, deaths):
@@ -159,7 +170,7 @@ class ReaderPool:
         process = min(self.processes, key=lambda each: len(each.work))
         return process if len(process.work) < EACH else None
 
-    def _has_room(self, reading: dict[int, Order]) -> bool:
+    def _has_room(self, reading: dict[int, Order | Keep]) -> bool:
         visual = self.settings.visual
         picture = visual.merge**2 * 3 * visual.patch**2
         taken = sum(s.total * 8 + s.visual * picture for order in reading.values() for s in order.segments)
@@ -169,7 +180,7 @@ class ReaderPool:
         by_connection = {process.connection: process for process in self.processes}
         return [by_connection[connection] for connection in wait(list(by_connection), WATCH_S)]  # type: ignore[index]
 
-    def _replace(self, process: _Process, reading: dict[int, Order], deaths: dict[int, int]) -> list[int]:
+    def _replace(self, process: _Process, reading: dict[int, Order | Keep], deaths: dict[int, int]) -> list[int]:
         """Puts a new process in the place of a dead one; returns the work to give out again.
 
         Raises:

@@ -22,7 +22,7 @@ import numpy as np
 from manifests.errors import LongreelError
 from trainer.media import MediaIndex
 from trainer.packed_arrays import PackedArrays, layout
-from trainer.sequence_reader import Order, SequenceReader
+from trainer.sequence_reader import Keep, Order, SequenceReader
 
 
 def main() -> None:
@@ -35,16 +35,23 @@ def main() -> None:
         while True:
             ticket, order = connection.recv()
             try:
-                arrays = reader.read(order)
+                if isinstance(order, Keep):
+                    reader.keep(order)
+                    arrays = None
+                else:
+                    arrays = reader.read(order)
             except Exception as error:
                 connection.send((ticket, _portable(error, order)))
             else:
-                send(connection, ticket, arrays)
+                if arrays is None:
+                    connection.send((ticket, None))
+                else:
+                    send(connection, ticket, arrays)
     except (EOFError, ConnectionError, BrokenPipeError):
         return
 
 
-def _portable(error: Exception, order: Order) -> Exception:
+def _portable(error: Exception, order: Order | Keep) -> Exception:
     """The error as one that can travel, naming what was read."""
     error.add_note(f"while sequence {order.position} of {order.where} was read")
     try:

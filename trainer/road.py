@@ -152,6 +152,8 @@ class _Run:
             launch=launch,
             on_gpu=self.ranks.device.type == "cuda",
             neighbours=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+            rank=self.ranks.rank,
+            ranks=self.ranks.world,
             replaced=folder.folder / "replaced.jsonl",
         )
 

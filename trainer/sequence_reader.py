@@ -30,6 +30,7 @@ from trainer.block_cache import BlockCache
 from trainer.launch import OnBadMedia
 from trainer.media import BadMediaError, MediaIndex, Pictures
 from trainer.packed_arrays import PackedArrays, Replaced, pack
+from trainer.token_store import Tokens, TokenStore, tokens_of
 
 ROW_BYTES = 256 * 2**20
 """Rows that a reader keeps, at most, beyond the group it reads from."""
@@ -50,11 +51,33 @@ class Segment(NamedTuple):
 
 
 class Order(NamedTuple):
-    """One sequence to read; `where` names its stage and split for messages."""
+    """One sequence to read.
+
+    Attributes:
+        where: names its stage and split, for messages.
+        kept: folder and number of the stage's sequences, where they are kept as tokens.
+    """
 
     where: str
     position: int
     segments: tuple[Segment, ...]
+    kept: tuple[str, int] | None = None
+
+
+class Keep(NamedTuple):
+    """Sequences to keep as tokens: one part of a `TokenStore`.
+
+    Attributes:
+        where, position, segments: as of an `Order`, for messages: the part's number, and nothing.
+        kept: folder of the store, and how many sequences it will have.
+        orders: of the part.
+    """
+
+    where: str
+    position: int
+    segments: tuple[Segment, ...]
+    kept: tuple[str, int]
+    orders: tuple[Order, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +110,7 @@ class SequenceReader:
         cache = None if isinstance(folder, Path) else BlockCache(Path(settings.cache), settings.cache_bytes)
         self.pictures = Pictures(folder, media, cache)
         self.rows = _SampleRows(folder, settings.files)
+        self._stores: dict[str, TokenStore] = {}
         self._lock = threading.Lock()
 
     @cached_property
@@ -103,31 +127,52 @@ class SequenceReader:
             UnreachableError: an object store does not answer.
         """
         with self._lock:
-            rendered = [self.render(segment) for segment in order.segments]
+            tokens = self.tokens(order)
             pictures: list[NDArray[np.uint8]] = []
             replaced: list[Replaced] = []
             unlearned: list[int] = []
-            for index, (segment, sample) in enumerate(zip(order.segments, rendered, strict=True)):
-                for slot in sample.slots:
-                    visual = slot.visual
-                    try:
-                        pictures.append(self.pictures.read(visual))
-                    except BadMediaError as error:
-                        said = f"sample {segment.sample_id}, {error}"
-                        if self.settings.on_bad_media == "stop":
-                            raise BadMediaError(said) from error
-                        pictures.append(np.full((visual.height, visual.width, 3), GREY, dtype=np.uint8))
-                        replaced.append(Replaced(sample_id=segment.sample_id, media_id=visual.media_id, reason=str(error)))
-                        unlearned.append(index)
-            visual_spec = self.settings.visual
-            return pack(
-                rendered,
-                pictures,
-                patch=visual_spec.patch,
-                merge=visual_spec.merge,
-                replaced=replaced,
-                unlearned=unlearned,
+            for visual, index in tokens.visuals:
+                try:
+                    pictures.append(self.pictures.read(visual))
+                except BadMediaError as error:
+                    sample_id = order.segments[index].sample_id
+                    if self.settings.on_bad_media == "stop":
+                        raise BadMediaError(f"sample {sample_id}, {error}") from error
+                    pictures.append(np.full((visual.height, visual.width, 3), GREY, dtype=np.uint8))
+                    replaced.append(Replaced(sample_id=sample_id, media_id=visual.media_id, reason=str(error)))
+                    unlearned.append(index)
+            spec = self.settings.visual
+            return pack(tokens, pictures, patch=spec.patch, merge=spec.merge, replaced=replaced, unlearned=unlearned)
+
+    def tokens(self, order: Order) -> Tokens:
+        """The text of a sequence: as it is kept, or rendered; its samples have the counted tokens.
+
+        Raises:
+            CostMismatchError, CorruptCorpusError: as `read`.
+        """
+        if order.kept is None:
+            return tokens_of([self.render(segment) for segment in order.segments])
+        folder, sequences = order.kept
+        store = self._stores.get(folder)
+        if store is None:
+            store = self._stores[folder] = TokenStore(Path(folder), sequences)
+        tokens = store.read(order.position)
+        if not np.array_equal(tokens.ends, np.cumsum([segment.total for segment in order.segments])):
+            raise CostMismatchError(
+                f"{order.where}: sequence {order.position} is kept in {folder} with other tokens than its samples count: "
+                f"delete that folder, it is made again"
             )
+        return tokens
+
+    def keep(self, keep: Keep) -> None:
+        """Renders and writes one part of a store.
+
+        Raises:
+            CostMismatchError, CorruptCorpusError: as `read`.
+        """
+        store = TokenStore(Path(keep.kept[0]), keep.kept[1])
+        with self._lock:
+            store.write(keep.position, (self.tokens(order) for order in keep.orders))
 
     def render(self, segment: Segment) -> Rendered:
         """The tokens of one sample, checked against its row."""

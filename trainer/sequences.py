@@ -7,7 +7,9 @@ them, which spills to disk where memory is short.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,15 +19,18 @@ from numpy.typing import NDArray
 from manifests.catalog import Catalog, no_pattern, quoted
 from manifests.corpus import Corpus
 from manifests.errors import CorruptCorpusError
+from manifests.fingerprint import code_fingerprint, sha256_bytes, value_id
 from manifests.migration import Default, origins
 from manifests.recipe import Recipe
+from manifests.tokenizer import load_tokenizer
 from trainer.collate import PackedBatch, collate
 from trainer.launch import Launch
 from trainer.media import BATCH_ROWS, MediaIndex, write_index
 from trainer.packed_arrays import PackedArrays
 from trainer.replaced import ReplacedFile
 from trainer.sample_facts import SampleFacts, SampleKind, facts_of
-from trainer.sequence_reader import Order, ReaderSettings, Segment, SequenceReader
+from trainer.sequence_reader import Keep, Order, ReaderSettings, Segment, SequenceReader
+from trainer.token_store import TokenStore
 
 PLACED = np.dtype([("id", "V16"), ("row", "<i4"), ("total", "<i4"), ("visual", "<i4"), ("file", "<u2"), ("kind", "<u2")])
 """A placed sample: its id, its row in a file of the samples table, its tokens, and its kind."""
@@ -60,6 +65,7 @@ class StageSequences:
         replaced: ReplacedFile | None = None,
     ) -> None:
         self.replaced = replaced
+        self.kept: tuple[str, int] | None = None
         self.where = f"stage {stage}, {split}"
         self.settings = reader_settings(catalog, recipe, launch)
         self._media, self._catalog = media, catalog
@@ -124,14 +130,29 @@ class StageSequences:
 
     def order(self, position: int) -> Order:
         """All that a reader needs to read a sequence."""
-        rows = self.placed[self.starts[position] : self.starts[position + 1]]
-        return Order(
-            self.where,
-            position,
-            tuple(
-                Segment(sample_id.hex(), file, row, total, visual) for sample_id, row, total, visual, file, _ in rows.tolist()
-            ),
-        )
+        rows = self.placed[self.starts[position] : self.starts[position + 1]].tolist()
+        segments = tuple(Segment(sample_id.hex(), file, row, total, visual) for sample_id, row, total, visual, file, _ in rows)
+        return Order(self.where, position, segments, self.kept)
+
+    def keep_in(self, folder: Path, *, first: int = 0) -> Iterator[Keep]:
+        """The work that is left until all sequences are kept as tokens below `folder`; from then on they are read there.
+
+        Args:
+            first: the part to begin with, so that several ranks begin with different ones.
+        """
+        visual = self.settings.visual
+        made_by = [
+            code_fingerprint("manifests"),
+            load_tokenizer(self.settings.tokenizer).fingerprint,
+            visual.patch,
+            visual.merge,
+        ]
+        rows = [sha256_bytes(np.ascontiguousarray(self.placed[name]).tobytes()) for name in ("id", "total", "visual")]
+        place = folder / value_id([made_by, rows, sha256_bytes(self.starts.tobytes())])
+        self.kept = None
+        for part, positions in TokenStore(place, len(self)).missing(first):
+            yield Keep(self.where, part, (), (str(place), len(self)), tuple(self.order(position) for position in positions))
+        self.kept = (str(place), len(self))
 
     def sample_ids(self, position: int) -> list[str]:
         """The samples of a sequence in order."""

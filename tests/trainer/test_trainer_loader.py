@@ -28,6 +28,7 @@ from trainer.loader import Loader, StageSequences, StepLoader, rank_positions, s
 from trainer.media import decode
 from trainer.packed_arrays import grid_of, pack
 from trainer.sequence_reader import Order
+from trainer.token_store import tokens_of
 
 
 def sequences(corpus: TinyCorpus, *, stage: int = 1, split: str = "train") -> StageSequences:
@@ -60,7 +61,7 @@ def test_labels_never_cross_samples(tiny_corpus: TinyCorpus) -> None:
     samples = [
         render(s.messages, tiny_corpus.tokenizer, tiny_corpus.recipe.visual) for s in tiny_corpus.samples["train"][2:9:3]
     ]
-    batch = collate(pack(samples, [], patch=14, merge=2))
+    batch = collate(pack(tokens_of(samples), [], patch=14, merge=2))
     starts = batch.cu_seqlens[:-1].long()
     assert len(starts) == 3
     assert (batch.labels[starts] == -100).all()
@@ -158,8 +159,8 @@ def same(one: PackedBatch, other: PackedBatch) -> bool:
 
 def test_pictures_become_the_floats_of_the_model(tiny_corpus: TinyCorpus) -> None:
     pictures = [decode(item.data, height=56, width=84) for item in list(tiny_corpus.pictures.values())[:3]]
-    batch = collate(pack([render(tiny_corpus.samples["train"][0].messages, tiny_corpus.tokenizer, tiny_corpus.recipe.visual)],
-                         pictures, patch=14, merge=2))  # fmt: skip
+    text = [render(tiny_corpus.samples["train"][2].messages, tiny_corpus.tokenizer, tiny_corpus.recipe.visual)]
+    batch = collate(pack(tokens_of(text), pictures, patch=14, merge=2))
     pixels, grid = images_to_patches([picture.copy() for picture in pictures], patch_size=14, merge_size=2)
     assert batch.pixel_values is not None
     assert batch.image_grid_thw is not None
@@ -336,3 +337,35 @@ def test_a_launch_says_how_many_processes_read() -> None:
     for wrong in ({"workers": -1}, {"on_bad_media": "ignore"}, {"media_cache_bytes": 1}):
         with pytest.raises(ValueError, match=f"launch: {next(iter(wrong))}="):
             Launch(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_kept_tokens_are_those_that_are_rendered(
+    tiny_corpus: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    if not workers:  # several parts; processes have a PART of their own
+        monkeypatch.setattr("trainer.token_store.PART", 3)
+    launch = Launch(workers=workers, tokens=str(tmp_path / "tokens"))
+    expected = [sequences(tiny_corpus).batch(position) for position in range(len(sequences(tiny_corpus)))]
+    for _ in range(2):
+        with Loader(Catalog(tiny_corpus.folder), tiny_corpus.recipe, launch=launch) as loader:
+            reader = loader.sequences(stage=1, split="train")
+            assert reader.kept is not None
+            files = {path: path.stat().st_mtime_ns for path in Path(reader.kept[0]).iterdir()}
+            # Rendering is not needed any more.
+            monkeypatch.setattr(reader.reader, "render", lambda segment: pytest.fail("rendered"))
+            with loader.steps(reader, per_step=1, first=0, last=len(reader)) as steps:
+                assert all(same(step.batches[0][0], batch) for step, batch in zip(steps, expected, strict=True))
+    assert {path: path.stat().st_mtime_ns for path in Path(reader.kept[0]).iterdir()} == files
+
+
+def test_damaged_kept_tokens_are_named(tiny_corpus: TinyCorpus, tmp_path: Path) -> None:
+    launch = Launch(tokens=str(tmp_path / "tokens"))
+    reader = Loader(Catalog(tiny_corpus.folder), tiny_corpus.recipe, launch=launch).sequences(stage=1, split="train")
+    (path,) = (tmp_path / "tokens").rglob("part-*.tokens")
+    change_byte(path, path.stat().st_size - 9)
+    with pytest.raises(CorruptCorpusError, match=rf"part-00000\.tokens: sequence {len(reader) - 1} is not what was written"):
+        reader.batch(len(reader) - 1)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CorruptCorpusError, match=r"part-00000\.tokens cannot be read"):
+        Loader(Catalog(tiny_corpus.folder), tiny_corpus.recipe, launch=launch).sequences(stage=1, split="train").batch(0)
