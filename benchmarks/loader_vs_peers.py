@@ -9,11 +9,11 @@ Three settings, the same samples and the same 8,192 tokens for all sides, `--wor
 
 - text: tokens are stored. Ours reads `trainer.token_store`, packed when it was planned; Energon packs on-line.
 - tokenise: text is stored, and tokenised while it is loaded, by the same tokenizer.
-- pictures: tokens and JPEGs are stored; decoded, resized and cut into patches while they are loaded. Ours checks every picture's
-  SHA-256.
+- pictures: tokens and JPEGs are stored; decoded, resized and cut into patches while they are loaded. Ours checks the SHA-256 of
+  every picture.
 
-Every run is a process of its own; sides alternate; a rate is that of the last nine tenths of a run's tokens, so that starting is
-left out for all, and stands beside it (seconds to the first batch). `CPU` is processor time of a run with all its processes,
+Every run is a process of its own; sides alternate; a rate is that of the last nine tenths of a run's tokens, so that starting
+is left out for all, and stands beside it (seconds to the first batch). `CPU` is processor time of a run with all its processes,
 starting included, a million tokens. Files are in the page cache for all.
 """
 

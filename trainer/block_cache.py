@@ -4,9 +4,10 @@
     CACHE/<shard>/<number>           block number n holds bytes [n * BLOCK, (n + 1) * BLOCK) of that shard
 
 Decided here: blocks of 1 MiB, because frames of one film lie side by side and a shard of hundreds of megabytes is seldom needed
-whole. A block appears by renaming, so nobody reads half of one. Room is taken under a lock before the block appears, and the
-blocks that were used longest ago go first; a process that is killed leaves the count too high, never too low, and the next
-clearing counts anew. A fetch that fails is tried again, and then named.
+whole. A block appears by renaming, so nobody reads half of one. It is written under a lock, after room was made: the blocks
+that were used longest ago go first, and the bound holds at every moment. A process that is killed leaves the count too high,
+never too low, and the next clearing counts anew. What is fetched is fetched outside the lock; a fetch that fails is tried
+again, and then named.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ import fcntl
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from manifests.errors import LongreelError
 from manifests.fingerprint import value_id
+
+T = TypeVar("T")
 
 BLOCK = 2**20
 ATTEMPTS = 4
@@ -82,24 +86,26 @@ class BlockCache:
     def _keep(self, path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
-        try:
-            part.write_bytes(data)
-            with self._count() as count:
-                taken = count.value + len(data)
-                if taken > self.limit:
-                    taken = self._clear(int(self.limit * (1 - CLEARED)) - len(data)) + len(data)
-                count.value = taken
-                count.write()
+        with self._count() as count:
+            taken = count.value + len(data)
+            if taken > self.limit:
+                taken = self._clear(int(self.limit * (1 - CLEARED)) - len(data)) + len(data)
+            count.write(taken)
+            try:
+                part.write_bytes(data)
                 part.rename(path)
-        finally:
-            part.unlink(missing_ok=True)
+            finally:
+                part.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _count(self) -> Iterator[_Count]:
         """The count of bytes, held for this process."""
-        with (self.folder / "bytes").open("a+b") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield _Count(stream.fileno())
+        file = os.open(self.folder / "bytes", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield _Count(file)
+        finally:
+            os.close(file)
 
     def _clear(self, wanted: int) -> int:
         """Removes the blocks used longest ago until at most so many bytes are left; returns how many there are."""
@@ -107,10 +113,10 @@ class BlockCache:
         for path in self.folder.glob("*/*"):
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()
-                # A part whose process was killed stands still; others are a moment old.
-                if path.suffix == ".part" and time.time() - status.st_mtime < 600:
-                    continue
-                blocks.append((status.st_mtime_ns, status.st_size, path))
+                if path.suffix == ".part":  # whoever wrote it held the lock, and was killed
+                    path.unlink()
+                else:
+                    blocks.append((status.st_mtime_ns, status.st_size, path))
         left = sum(size for _, size, _ in blocks)
         for _, size, path in sorted(blocks):
             if left <= max(wanted, 0):
@@ -126,27 +132,45 @@ class _Count:
         said = os.pread(file, 32, 0)
         self.value = int(said) if said.isdigit() else 0
 
-    def write(self) -> None:
-        os.pwrite(self.file, b"%032d" % self.value, 0)
+    def write(self, value: int) -> None:
+        os.pwrite(self.file, b"%032d" % value, 0)
 
 
 def _fetch(shard: Path, offset: int, length: int) -> bytes:
-    """Bytes from the store itself, tried again after a failure that may pass."""
+    """Bytes from the store itself."""
+
+    def read() -> bytes:
+        with shard.open("rb") as stream:
+            stream.seek(offset)
+            data: bytes = stream.read(length)
+            return data
+
+    return patiently(read, f"{shard}: bytes {offset} to {offset + length}")
+
+
+def patiently(read: Callable[[], T], what: str) -> T:
+    """What `read` gives, asked again after a failure that may pass.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnreachableError: it failed `ATTEMPTS` times; names `what`.
+    """
     wait = FIRST_WAIT_S
-    for attempt in range(1, ATTEMPTS + 1):
+    for _ in range(ATTEMPTS - 1):
         try:
-            with shard.open("rb") as stream:
-                stream.seek(offset)
-                return stream.read(length)
+            return read()
         except FileNotFoundError:
             raise
-        except Exception as error:  # drivers raise errors of their own
-            if attempt == ATTEMPTS:
-                first = (str(error).splitlines() or [""])[0]
-                raise UnreachableError(
-                    f"{shard}: bytes {offset} to {offset + length} could not be fetched in {ATTEMPTS} tries "
-                    f"({type(error).__name__}: {first}); when the store answers again, go on with --resume"
-                ) from error
+        except Exception:  # drivers raise errors of their own
             time.sleep(wait)
             wait *= 2
-    raise AssertionError
+    try:
+        return read()
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise UnreachableError(
+            f"{what} could not be fetched in {ATTEMPTS} tries ({type(error).__name__}: {first}); when the store answers again, "
+            f"go on with --resume"
+        ) from error

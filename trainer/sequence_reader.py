@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,12 +27,13 @@ from manifests.rendering import Rendered, render
 from manifests.sample import messages_from_rows
 from manifests.tokenizer import Tokenizer, load_tokenizer
 from manifests.visual import VisualSpec
-from trainer.block_cache import BlockCache
+from trainer.block_cache import BlockCache, patiently
 from trainer.launch import OnBadMedia
 from trainer.media import BadMediaError, MediaIndex, Pictures
 from trainer.packed_arrays import PackedArrays, Replaced, pack
 from trainer.token_store import Tokens, TokenStore, tokens_of
 
+T = TypeVar("T")
 ROW_BYTES = 256 * 2**20
 """Rows that a reader keeps, at most, beyond the group it reads from."""
 GREY = 128
@@ -238,18 +240,28 @@ class _SampleRows:
         """Row group of a sample, and its row there."""
         first = self._first_rows.get(segment.file)
         if first is None:
-            with self._open(segment.file) as stream, pq.ParquetFile(stream) as parquet:
-                sizes = [parquet.metadata.row_group(number).num_rows for number in range(parquet.metadata.num_row_groups)]
-            first = self._first_rows[segment.file] = [0, *np.cumsum(sizes).tolist()]
+            first = self._first_rows[segment.file] = self._of_file(segment.file, _first_rows)
         group = int(np.searchsorted(first, segment.row, side="right")) - 1
         group = max(0, min(group, len(first) - 2))
         return group, segment.row - first[group]
 
-    def _open(self, file: int) -> Any:
+    def _of_file(self, file: int, look: Callable[[pq.ParquetFile], T]) -> T:
+        """What `look` finds in a file of the table; behind an address it is asked again after a failure.
+
+        Raises:
+            CorruptCorpusError: it is missing, or not the file that was written.
+            UnreachableError: an object store does not answer.
+        """
+        path = self._path(file)
+
+        def read() -> T:
+            with path.open("rb") as stream, pq.ParquetFile(stream) as parquet:
+                return look(parquet)
+
         try:
-            return self._path(file).open("rb")
-        except OSError as error:
-            raise CorruptCorpusError(f"{self._path(file)} cannot be opened ({error}): `longreel check` says more") from error
+            return read() if isinstance(path, Path) else patiently(read, str(path))
+        except (pa.ArrowException, OSError) as error:
+            raise CorruptCorpusError(f"{path} cannot be read ({error}): `longreel check` says more") from error
 
     def _group(self, file: int, group: int) -> pa.Table:
         key = (file, group)
@@ -259,13 +271,16 @@ class _SampleRows:
             return known
         names = origins("samples", self.files[file][1])
         columns = [str(names["sample_id"]), str(names["messages"])]
-        with self._open(file) as stream, pq.ParquetFile(stream) as parquet:
-            try:
-                table = parquet.read_row_group(group, columns=columns).select(columns)
-            except (pa.ArrowException, OSError) as error:
-                raise CorruptCorpusError(f"{self._path(file)} cannot be read ({error}): `longreel check` says more") from error
+        table = self._of_file(file, lambda parquet: parquet.read_row_group(group, columns=columns).select(columns))
         self._groups[key] = table
         self._bytes += table.nbytes
         while self._bytes > ROW_BYTES and len(self._groups) > 1:
             self._bytes -= self._groups.popitem(last=False)[1].nbytes
         return table
+
+
+def _first_rows(parquet: pq.ParquetFile) -> list[int]:
+    """The first row of each row group, and the number of rows."""
+    about = parquet.metadata
+    sizes = [about.row_group(number).num_rows for number in range(about.num_row_groups)]
+    return [0, *np.cumsum(sizes).tolist()]

@@ -7,7 +7,7 @@ them, which spills to disk where memory is short.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ class StageSequences:
             raise CorruptCorpusError(f"{self.where}: positions of the sequences table have gaps or repeats: plan again")
         self.kinds: list[SampleKind] = []
         codes: dict[str, int] = {}
-        paths = {str(catalog.corpus.folder / name): number for number, (name, _) in enumerate(self.settings.files)}
+        files = {name: number for number, (name, _) in enumerate(self.settings.files)}
         placed, positions = [], []
         found = catalog.connection.sql(
             f"WITH held AS ({_rows_of(catalog.corpus)}) "
@@ -93,7 +93,8 @@ class StageSequences:
             part["id"] = np.frombuffer(b"".join(batch.column("id").to_pylist()), dtype="V16")
             for name, column in (("row", "row"), ("total", "total_tokens"), ("visual", "visual_tokens")):
                 part[name] = batch.column(column).to_numpy(zero_copy_only=False)
-            part["file"] = _coded(batch.column("file"), paths)
+            # DuckDB may write the address in front of the table's name in another way.
+            part["file"] = _coded(batch.column("file"), files, lambda path: "samples/" + path.rpartition("/samples/")[2])
             for text in batch.column("kind").unique().to_pylist():
                 if text not in codes:
                     codes[text] = len(codes)
@@ -218,9 +219,9 @@ def _rows_of(corpus: Corpus) -> str:
     return " UNION ALL ".join(selects)
 
 
-def _coded(column: pa.Array, codes: dict[str, int]) -> NDArray[np.uint16]:
-    """The code of each value."""
+def _coded(column: pa.Array, codes: dict[str, int], named: Callable[[str], str] = str) -> NDArray[np.uint16]:
+    """The code of each value, by its name."""
     encoded = column.dictionary_encode()
-    of_dictionary = np.array([codes[name] for name in encoded.dictionary.to_pylist()], dtype=np.uint16)
+    of_dictionary = np.array([codes[named(value)] for value in encoded.dictionary.to_pylist()], dtype=np.uint16)
     taken: NDArray[np.uint16] = of_dictionary[encoded.indices.to_numpy(zero_copy_only=False)]
     return taken

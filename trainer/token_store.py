@@ -5,8 +5,8 @@
 Decided here: the unit is a packed sequence, because reading it is then one piece of a mapped file. The fingerprint covers the
 samples in their order, their counted tokens, the tokenizer and the code that renders, so what is stale is never found. A
 record has a checksum, and its samples' lengths are compared with what was counted when it is read, as those of rendered samples
-are. Several ranks fill one folder side by side, each from another part on; who comes second to a part finds it. Pictures are not
-kept here.
+are. Several ranks fill one folder side by side, each from another part on; who comes second to a part finds it. Pictures are
+not kept here.
 
 4.2 bytes a token: 100 million tokens take 420 MB.
 """
