@@ -206,11 +206,11 @@ def _served(
 def _by_sample(selected_TK: Tensor, context: AttentionContext, *, from_row_start: bool) -> list[Tensor]:
     """The row's sets as one list of sets a sample, counted from its own start and as wide as it needs, as the plain path's."""
     sets = []
-    for start, end in context.samples:
+    for start, end, first, last in context.segments:
         own = selected_TK[start:end]
         if from_row_start:
-            own = own[:, : min(context.top_k, end - start)]
-            own = (own - start).masked_fill(own < 0, -1)
+            own = own[:, : min(context.top_k, last - first)]
+            own = (own - first).masked_fill(own < 0, -1)
         else:
             own = own[:, : int((own >= 0).sum())]
         sets.append(own)

@@ -21,7 +21,8 @@ Decided here:
 - A query that sees at most k keys takes all of them and is not scored.
 - FP8: queries and keys turned and quantised by `model.kernels.quantisation`, the same kernels, a scale per key at the end.
 
-Floor: docs/kernels.md. Shapes: T tokens of the row, J indexer heads, E indexer head dim, B queries of a tile, N keys of a
+Floor: docs/kernels.md. Shapes: T queries, S keys of the row (as many, unless
+ranks share it), J indexer heads, E indexer head dim, B queries of a tile, N keys of a
 tile, C queries of a chunk, M keys of the sample, A room for kept keys of a query, K selected.
 """
 
@@ -38,6 +39,7 @@ from model.kernels.build import Build
 from model.kernels.dispatch import PackedRow, index_precision
 from model.kernels.ordering import best_places, from_image, image, kth_largest, ones_in
 from model.kernels.quantisation import quantised_indexer
+from model.kernels.row_blocks import whole_samples
 
 SCRATCH_BYTES = 1 << 30
 SAMPLE = 2048
@@ -63,7 +65,7 @@ def _tile_scores(
 
 @triton.jit
 def _sampled_scores(
-    q, k, w, k_scale, starts, sampled, first, chunk_end, tokens,
+    q, k, w, k_scale, starts, lasts, sampled, first, chunk_end, keys,
     J: tl.constexpr, E: tl.constexpr, B: tl.constexpr, N: tl.constexpr, M: tl.constexpr, A: tl.constexpr,
     SCALED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -72,9 +74,10 @@ def _sampled_scores(
     row_B = first + tile * B + tl.arange(0, B)
     inside_B = row_B < chunk_end
     start_B = tl.load(starts + row_B, mask=inside_B, other=0)
-    live_B = inside_B & (row_B - start_B + 1 > A)
-    begin = tl.min(tl.where(live_B, start_B, tokens), axis=0)
-    end = tl.max(tl.where(live_B, row_B + 1, 0), axis=0)
+    last_B = tl.load(lasts + row_B, mask=inside_B, other=-1)
+    live_B = inside_B & (last_B - start_B + 1 > A)
+    begin = tl.min(tl.where(live_B, start_B, keys), axis=0)
+    end = tl.max(tl.where(live_B, last_B + 1, 0), axis=0)
     if begin >= end:
         return
     stride = (end - begin + M - 1) // M
@@ -86,20 +89,21 @@ def _sampled_scores(
     score_BN = _tile_scores(q, w, k_EN, row_B, live_B, J, E, B, N, PRECISION)
     if SCALED:
         score_BN *= tl.load(k_scale + key_N, mask=key_N < end, other=0.0)[None, :]
-    visible_BN = (key_N[None, :] >= start_B[:, None]) & (key_N[None, :] <= row_B[:, None])
+    visible_BN = (key_N[None, :] >= start_B[:, None]) & (key_N[None, :] <= last_B[:, None])
     at_BN = (row_B - first)[:, None].to(tl.int64) * M + cell_N[None, :]
     tl.store(sampled + at_BN, tl.where(visible_BN, score_BN, float("-inf")), mask=live_B[:, None] & (cell_N < M)[None, :])
 
 
 @triton.jit
 def _guesses(
-    sampled, starts, guesses, first, chunk_end, top_k,
+    sampled, starts, lasts, guesses, first, chunk_end, top_k,
     R: tl.constexpr, M: tl.constexpr, A: tl.constexpr,
 ):  # fmt: skip
     """A score that at least k and at most A keys of a query are likely to reach: -inf where all fit."""
     line_R = tl.program_id(0) * R + tl.arange(0, R)
     inside_R = first + line_R < chunk_end
-    seen_R = first + line_R - tl.load(starts + first + line_R, mask=inside_R, other=0) + 1
+    start_R = tl.load(starts + first + line_R, mask=inside_R, other=0)
+    seen_R = tl.load(lasts + first + line_R, mask=inside_R, other=-1) - start_R + 1
     large_R = inside_R & (seen_R > A)
     guess_R = tl.full((R,), float("-inf"), dtype=tl.float32)
     if tl.max(large_R.to(tl.int32), axis=0) > 0:
@@ -116,7 +120,7 @@ def _guesses(
 
 @triton.jit
 def _keep(
-    q, k, w, k_scale, starts, guesses, kept, kept_count, first, chunk_end, tokens, top_k,
+    q, k, w, k_scale, starts, lasts, guesses, kept, kept_count, first, chunk_end, keys, top_k,
     J: tl.constexpr, E: tl.constexpr, B: tl.constexpr, N: tl.constexpr, A: tl.constexpr,
     SCALED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -126,9 +130,10 @@ def _keep(
     row_B = first + line_B
     inside_B = row_B < chunk_end
     start_B = tl.load(starts + row_B, mask=inside_B, other=0)
-    live_B = inside_B & (row_B - start_B + 1 > top_k)
-    begin = tl.min(tl.where(live_B, start_B, tokens), axis=0)
-    end = tl.max(tl.where(live_B, row_B + 1, 0), axis=0)
+    last_B = tl.load(lasts + row_B, mask=inside_B, other=-1)
+    live_B = inside_B & (last_B - start_B + 1 > top_k)
+    begin = tl.min(tl.where(live_B, start_B, keys), axis=0)
+    end = tl.max(tl.where(live_B, last_B + 1, 0), axis=0)
     if begin >= end:
         return
     dims = tl.arange(0, E)
@@ -148,7 +153,7 @@ def _keep(
             score_BN = _tile_scores(q, w, k_EN, row_B, live_B, J, E, B, N, PRECISION)
             if SCALED:
                 score_BN *= tl.load(k_scale + key_N, mask=key_N < end, other=0.0)[None, :]
-            visible_BN = (key_N[None, :] >= start_B[:, None]) & (key_N[None, :] <= tl.where(live_B, row_B, -1)[:, None])
+            visible_BN = (key_N[None, :] >= start_B[:, None]) & (key_N[None, :] <= tl.where(live_B, last_B, -1)[:, None])
             level_BN = visible_BN & (score_BN == guess_B[:, None]) & (level_B < top_k)[:, None]
             keep_BN = level_BN | (visible_BN & (score_BN > guess_B[:, None]))
             if tl.max(keep_BN.to(tl.int32)) > 0:
@@ -185,7 +190,7 @@ def _keep(
 
 @triton.jit
 def _best(
-    kept, kept_count, starts, selected, first, chunk_end, top_k, width,
+    kept, kept_count, starts, lasts, selected, first, chunk_end, top_k, width,
     R: tl.constexpr, W: tl.constexpr, A: tl.constexpr,
 ):  # fmt: skip
     """The set of each query: all it sees, or the k best of what was kept, ascending, padded with -1 to `width`."""
@@ -193,13 +198,14 @@ def _best(
     row_R = first + line_R
     inside_R = row_R < chunk_end
     start_R = tl.load(starts + row_R, mask=inside_R, other=0)
-    short_R = inside_R & (row_R - start_R + 1 <= top_k)
-    long_R = inside_R & (row_R - start_R + 1 > top_k)
+    last_R = tl.load(lasts + row_R, mask=inside_R, other=-1)
+    short_R = inside_R & (last_R - start_R + 1 <= top_k)
+    long_R = inside_R & (last_R - start_R + 1 > top_k)
     into_R = row_R.to(tl.int64) * width
     if tl.max(short_R.to(tl.int32), axis=0) > 0:
         at_W = tl.arange(0, W)
         key_RW = start_R[:, None] + at_W[None, :]
-        key_RW = tl.where(key_RW <= row_R[:, None], key_RW, -1)
+        key_RW = tl.where(key_RW <= last_R[:, None], key_RW, -1)
         tl.store(
             selected + into_R[:, None] + at_W[None, :], key_RW, mask=(inside_R & short_R)[:, None] & (at_W < width)[None, :]
         )
@@ -217,8 +223,6 @@ def _best(
 
 def reason_not(row: PackedRow) -> str | None:
     """Why these kernels cannot select for this row; None when they can."""
-    if row.segments is not None:
-        return "the row is shared by ranks: its queries do not begin where its keys do"
     return reason_not_indexer(row.index_q, row.index_w, row.top_k)
 
 
@@ -234,10 +238,17 @@ def reason_not_indexer(index_q: Tensor, index_w: Tensor, top_k: int | None) -> s
     return None
 
 
-def sample_starts(cu_seqlens: Tensor, tokens: int) -> Tensor:
-    """Where the sample of each token starts: [T] int32, found on the device."""
-    places = torch.arange(tokens, dtype=torch.int32, device=cu_seqlens.device)
-    return cu_seqlens[torch.searchsorted(cu_seqlens, places, right=True) - 1]
+def key_ranges(segments_N4: Tensor, queries: int) -> tuple[Tensor, Tensor]:
+    """The first and the last key that each query sees: [T] int32 each, found on the device.
+
+    Args:
+        segments_N4: [N, 4] int32 (start, end, first, last): queries [start, end) are the last of keys [first, last).
+    """
+    place_T = torch.arange(queries, dtype=torch.int32, device=segments_N4.device)
+    _, end_T, first_T, last_T = segments_N4[torch.searchsorted(segments_N4[:, 0].contiguous(), place_T, right=True) - 1].unbind(
+        1
+    )
+    return first_T.contiguous(), last_T - end_T + place_T
 
 
 @torch.no_grad()
@@ -247,19 +258,20 @@ def serve(row: PackedRow) -> Tensor:
     k_scale, (q, k, w) = None, (row.index_q, row.index_k, row.index_w)
     if index_precision() == "fp8":
         q, k, w, k_scale = quantised_indexer(q, k, w)
-    return select(q, k, w, row.cu_seqlens, longest=row.longest, top_k=row.top_k, k_scale_T=k_scale)
+    segments = whole_samples(row.cu_seqlens) if row.segments is None else row.segments
+    return select(q, k, w, segments, longest=row.longest, top_k=row.top_k, k_scale_S=k_scale)
 
 
 @torch.no_grad()
 def select(
     index_q_TJE: Tensor,
-    index_k_TE: Tensor,
+    index_k_SE: Tensor,
     index_w_TJ: Tensor,
-    cu_seqlens: Tensor,
+    segments_N4: Tensor,
     *,
     longest: int,
     top_k: int,
-    k_scale_T: Tensor | None = None,
+    k_scale_S: Tensor | None = None,
     tile: tuple[int, int] = (64, 128),
     warps: int = 8,
     stages: int = 3,
@@ -270,28 +282,29 @@ def select(
     """As `serve`, of tensors; the rest is for quantised tensors, tuning and tests.
 
     Args:
-        k_scale_T: float32, multiplies the scores of each key (the queries' scales are folded into the gates).
+        segments_N4: [N, 4] int32, which queries see which keys, see `key_ranges`. longest: the most keys a query may see.
+        k_scale_S: float32, multiplies the scores of each key (the queries' scales are folded into the gates).
         tile: queries and keys of a tile. rows: queries whose set one program finds (more than 1 only suits the interpreter).
         sample: keys sampled, a power of two. scratch_bytes: the most that what is kept for a chunk may take.
     """
     tokens, heads, dim = index_q_TJE.shape
     device, width = index_q_TJE.device, min(top_k, longest)
     selected_TK = torch.full((tokens, width), -1, dtype=torch.int32, device=device)
-    starts_T = sample_starts(cu_seqlens, tokens)
+    starts_T, lasts_T = key_ranges(segments_N4, tokens)
     queries, keys = tile
     # Above a guess that misses nothing lie fewer than k keys, equal to it up to k and what its tile holds.
     room = triton.next_power_of_2(max(4 * top_k, 2 * top_k + keys))
     chunk = max(queries, min(tokens, scratch_bytes // (8 * room + 4 * sample)) // queries * queries)
     if longest <= top_k:
         chunk = tokens
-    q, k, w = index_q_TJE.contiguous(), index_k_TE.contiguous(), index_w_TJ.contiguous()
+    q, k, w = index_q_TJE.contiguous(), index_k_SE.contiguous(), index_w_TJ.contiguous()
     lines = chunk if longest > top_k else 0
     kept = torch.empty(lines * room, dtype=torch.uint64, device=device)
     kept_count = torch.zeros(max(lines, 1), dtype=torch.int32, device=device)
     guesses = torch.full((max(lines, 1),), -torch.inf, dtype=torch.float32, device=device)
     sampled = torch.empty(lines * sample if longest > room else 1, dtype=torch.float32, device=device)
-    scale = k_scale_T if k_scale_T is not None else guesses
-    shape: dict[str, int | str] = {"J": heads, "E": dim, "B": queries, "N": keys, "A": room, "SCALED": k_scale_T is not None}
+    scale = k_scale_S if k_scale_S is not None else guesses
+    shape: dict[str, int | str] = {"J": heads, "E": dim, "B": queries, "N": keys, "A": room, "SCALED": k_scale_S is not None}
     shape["PRECISION"] = "ieee" if q.dtype == torch.float32 else "tf32"
     for first in range(0, tokens, chunk):
         size = min(chunk, tokens - first)
@@ -299,18 +312,18 @@ def select(
         if longest > top_k:
             if longest > room:
                 _sampled_scores[(tiles, triton.cdiv(sample, keys))](
-                    q, k, w, scale, starts_T, sampled, first, first + size, tokens,
+                    q, k, w, scale, starts_T, lasts_T, sampled, first, first + size, len(k),
                     M=sample, **shape, num_warps=warps, num_stages=stages,
                 )  # fmt: skip
                 _guesses[(triton.cdiv(size, rows),)](
-                    sampled, starts_T, guesses, first, first + size, top_k, R=rows, M=sample, A=room, num_warps=4
+                    sampled, starts_T, lasts_T, guesses, first, first + size, top_k, R=rows, M=sample, A=room, num_warps=4
                 )
             _keep[(tiles,)](
-                q, k, w, scale, starts_T, guesses, kept, kept_count, first, first + size, tokens, top_k,
+                q, k, w, scale, starts_T, lasts_T, guesses, kept, kept_count, first, first + size, len(k), top_k,
                 **shape, num_warps=warps, num_stages=stages,
             )  # fmt: skip
         _best[(triton.cdiv(size, rows),)](
-            kept, kept_count, starts_T, selected_TK, first, first + size, top_k, width,
+            kept, kept_count, starts_T, lasts_T, selected_TK, first, first + size, top_k, width,
             R=rows, W=triton.next_power_of_2(width), A=room, num_warps=8,
         )  # fmt: skip
     return selected_TK
@@ -319,9 +332,9 @@ def select(
 def builds() -> list[Build]:
     """The variants of the published geometry: 16 heads of 64, k = 2048."""
     made = []
-    pointers = {"k_scale": "*fp32", "starts": "*i32", "guesses": "*fp32", "sampled": "*fp32"}
+    pointers = {"k_scale": "*fp32", "starts": "*i32", "lasts": "*i32", "guesses": "*fp32", "sampled": "*fp32"}
     pointers |= {"kept": "*u64", "kept_count": "*i32", "selected": "*i32"}
-    numbers = dict.fromkeys(("first", "chunk_end", "tokens", "top_k", "width"), "i32")
+    numbers = dict.fromkeys(("first", "chunk_end", "keys", "top_k", "width"), "i32")
     for precision in ("bf16", "fp8e4nv"):
         given = {"q": f"*{precision}", "k": f"*{precision}", "w": "*bf16" if precision == "bf16" else "*fp32"}
         for kernel, tile, warps in ((_sampled_scores, (64, 128), 8), (_keep, (64, 128), 8), (_keep, (64, 128), 4)):

@@ -12,6 +12,7 @@ from model.indexer import index_scores
 from model.kernels import index_selection
 from model.kernels.dispatch import KernelRefusedError, PackedRow, kernel, using
 from model.kernels.quantisation import quantised_indexer, quantised_scores
+from model.kernels.row_blocks import whole_samples
 
 
 def _draw(tokens, heads, dim, seed, kind="floats"):
@@ -42,7 +43,7 @@ def _reference(q, k, w, lengths, top_k):
 
 def _select(q, k, w, lengths, top_k, **options):
     options = {"tile": (16, 32), "rows": 16, **options}
-    return index_selection.select(q, k, w, _bounds(lengths), longest=max(lengths), top_k=top_k, **options)
+    return index_selection.select(q, k, w, whole_samples(_bounds(lengths)), longest=max(lengths), top_k=top_k, **options)
 
 
 @pytest.mark.parametrize("kind", ["floats", "ties", "zeros"])
@@ -85,7 +86,7 @@ def test_bfloat16_with_the_published_indexer():
 def test_eight_bits_give_the_sets_of_the_quantised_scores():
     q, k, w = _draw(60, 4, 32, 6)
     q8, k8, gates, k_scale = quantised_indexer(q, k, w)
-    got = _select(q8, k8, gates, [60], 12, k_scale_T=k_scale)
+    got = _select(q8, k8, gates, [60], 12, k_scale_S=k_scale)
     chosen = select(quantised_scores(q, k, w), causal_mask(60, 60, q.device), 12)
     for t, row in enumerate(chosen):
         assert got[t, : min(12, t + 1)].tolist() == row.nonzero().squeeze(1).tolist()
@@ -96,6 +97,16 @@ def test_eight_bits_give_the_sets_of_the_quantised_scores():
     )  # fmt: skip
     with using("triton", index_precision="fp8"):
         assert torch.equal(index_selection.serve(row), got)
+
+
+def test_queries_that_are_the_last_of_their_keys_find_what_the_whole_row_finds():
+    """As on a rank that holds tokens 8 to 20 and 40 to 61 of a row of two samples, and all keys."""
+    lengths = [37, 24]
+    q, k, w = _draw(61, 3, 16, 7, "ties")
+    own = torch.cat((torch.arange(8, 20), torch.arange(40, 61)))
+    segments = torch.tensor([[0, 12, 0, 20], [12, 33, 37, 61]], dtype=torch.int32)
+    got = index_selection.select(q[own], k, w[own], segments, longest=24, top_k=6, tile=(16, 32), rows=16)
+    assert torch.equal(got, _reference(q, k, w, lengths, 6)[own])
 
 
 def test_what_cannot_be_served_says_why():
