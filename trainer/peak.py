@@ -19,7 +19,7 @@ from trainer.gpus import GPUS
 
 # Side of the square matrices: large enough to be limited by arithmetic, small enough to take milliseconds.
 _SIDE = {"cpu": 1024, "cuda": 8192}
-_TRIES = 4
+_TRIES = 8
 
 
 @dataclass(frozen=True, kw_only=True)

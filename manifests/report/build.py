@@ -88,6 +88,7 @@ def _write(corpus_folder: Path, out: Path, run: Path | None, against: Path | Non
         plans=plans,
         training=training,
         loss=figures.curve(training.curve("loss"), "training loss by step") if training else "",
+        loss_groups=[(group, figures.spark(group.curve)) for group in training.groups()] if training else [],
         indexer_loss=figures.curve(training.curve("indexer_loss"), "indexer loss by step") if training else "",
         difference=difference,
         headline=summary(difference) if difference else "",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -102,6 +103,23 @@ def two_lines(first: Sequence[float], second: Sequence[float], label: str) -> Ma
     )
     return Markup(
         f'<svg class="figure" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+    )
+
+
+def spark(values: Sequence[float]) -> Markup:
+    """A small line without axes, beside figures that say what it shows: at most 60 points, each the mean of equal runs."""
+    count = min(len(values), 60)
+    edges = [index * len(values) // count for index in range(count + 1)] if count else []
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
+    if len(means) < 2:
+        return Markup("")
+    low, span = min(means), (max(means) - min(means)) or 1.0
+    points = " ".join(
+        f"{index * 120 / (len(means) - 1):.1f},{20 - 18 * (mean - low) / span:.1f}" for index, mean in enumerate(means)
+    )
+    return Markup(
+        f'<svg class="figure spark" viewBox="0 0 120 22" preserveAspectRatio="none" aria-hidden="true">'
+        f'<polyline points="{points}"></polyline></svg>'
     )
 
 

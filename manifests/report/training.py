@@ -8,6 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+AXES = (("context", "context bucket"), ("duration", "duration bucket"), ("modality", "modality"), ("task", "task"))
+"""Axes along which steps tell losses apart, and what the page calls them."""
+GROUPS_MAX = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Next-token loss of one kind of sample.
+
+    Attributes:
+        axis: what the page calls it. name: the group.
+        targets: tokens that carried the loss.
+        first, last: means over the first and the last fifth of its steps.
+        curve: loss of every step that had such samples.
+    """
+
+    axis: str
+    name: str
+    targets: int
+    first: float
+    last: float
+    curve: list[float]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
@@ -24,6 +47,37 @@ class Training:
     def curve(self, figure: str) -> list[tuple[int, str, float]]:
         """Stage, phase and value of every step that has a finite ``figure``."""
         return [(s["stage"], str(s.get("phase", "")), float(s[figure])) for s in self.steps if _finite(s.get(figure))]
+
+    def groups(self) -> list[Group]:
+        """Losses by group, as far as steps tell them; at most `GROUPS_MAX`, those with the most targets of each axis first."""
+        found: list[Group] = []
+        for key, axis in AXES:
+            seen: dict[str, list[tuple[float, int]]] = {}
+            for step in self.steps:
+                losses = step.get("losses")
+                of = losses.get(key) if isinstance(losses, dict) and not step.get("skipped") else None
+                for name, value in of.items() if isinstance(of, dict) else ():
+                    if isinstance(value, list) and len(value) == 2 and all(map(_finite, value)) and value[1] > 0:
+                        seen.setdefault(str(name), []).append((float(value[0]), int(value[1])))
+            rows = [_group(axis, name, points) for name, points in seen.items()]
+            found += sorted(rows, key=lambda row: (-row.targets, row.name))
+        return found[:GROUPS_MAX]
+
+
+def _group(axis: str, name: str, points: list[tuple[float, int]]) -> Group:
+    part = max(1, len(points) // 5)
+
+    def mean(some: list[tuple[float, int]]) -> float:
+        return sum(loss * targets for loss, targets in some) / sum(targets for _, targets in some)
+
+    return Group(
+        axis=axis,
+        name=name,
+        targets=sum(targets for _, targets in points),
+        first=mean(points[:part]),
+        last=mean(points[-part:]),
+        curve=[loss for loss, _ in points],
+    )
 
 
 def read_training(run: Path | None) -> Training | None:

@@ -106,7 +106,10 @@ def hostile(planned: Corpus, tmp_path: Path) -> Corpus:
     run_folder = tmp_path / "hostile-run"
     run_folder.mkdir()
     steps = [
-        json.dumps({"stage": 0, "phase": text, "step": at, "loss": 9 - at / 9, "name": text}) for at, text in enumerate(HOSTILE)
+        json.dumps(
+            {"stage": 0, "phase": text, "step": at, "loss": 9 - at / 9, "name": text, "losses": {"task": {text: [3, 4]}}}
+        )
+        for at, text in enumerate(HOSTILE)
     ]
     (run_folder / "metrics.jsonl").write_text("\n".join(steps))
     keys = (
@@ -430,6 +433,32 @@ def test_losses_come_from_the_run_and_torn_lines_stop_nothing(planned: Corpus, t
     assert page.count("<polyline points") == 2
     assert "step 80" in parsed.text
     assert "Loss of the indexer" not in parsed.text
+
+
+def test_losses_by_kind_of_sample_are_told(planned: Corpus, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    lines = [
+        {
+            "stage": 0,
+            "step": s,
+            "loss": 5.0,
+            "losses": {"task": {"a": [10 - s, 2], "b": [1.0, 1]}, "context": {"32k": [4.0, 3]}},
+        }
+        for s in range(10)
+    ]
+    odd: list[dict[str, object]] = [
+        {"stage": 0, "step": 10, "loss": 5.0, "losses": {"task": {"a": [None, 2], "b": "x"}, "modality": 3}},
+        {"stage": 0, "step": 11, "loss": 5.0, "losses": []},
+        {"stage": 0, "step": 12, "loss": 5.0, "skipped": "spike", "losses": {"task": {"a": [99.0, 9]}}},
+    ]
+    (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines + odd)))
+    _, parsed = report(planned, tmp_path / "report.html", run)
+    name = "Next-token loss, nats a token; first and last are means over a fifth of the steps that held such samples"
+    rows = [row[:5] for row in parsed.tables[name][1:]]
+    assert ["context bucket", "32k", "30", "4.000", "4.000"] in rows
+    assert ["task", "a", "20", "9.500", "1.500"] in rows
+    assert ["task", "b", "10", "1.000", "1.000"] in rows
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]", '{"stages": 3}'])
