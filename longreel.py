@@ -54,7 +54,8 @@ app = typer.Typer(
     epilog=EXIT_CODES + " A failure prints one line; add --debug for the traceback.",
     help="From raw video, documents and GUI recordings to a trained long-context multimodal model.\n\n"
     "The road: **curate** raw files into a corpus, **synthesize** verified reasoning, **plan** four packed stages, **train** "
-    "them; **run** does all of it. **query**, **sql**, **check**, **report** and **diff** look at what came out.",
+    "them; **run** does all of it. **query**, **sql**, **check**, **report** and **diff** look at what came out, "
+    "**runs** and **evaluate** at what was trained.",
 )
 
 

@@ -11,7 +11,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ["curate", "synthesize", "plan", "query", "sql", "check", "report", "diff", "train", "run", "recipes"]
+COMMANDS = [
+    "curate",
+    "synthesize",
+    "plan",
+    "query",
+    "sql",
+    "check",
+    "report",
+    "diff",
+    "train",
+    "runs",
+    "evaluate",
+    "run",
+    "recipes",
+]
 
 
 def longreel(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
