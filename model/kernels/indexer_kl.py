@@ -17,7 +17,8 @@ Decided here:
   through memory (`targets`, kept as long as a window).
 - What the indexer's keys get is written down for each key and added up afterwards (`key_parts`).
 
-Shapes: M = B * R rows (query-major), X = B * J indexer rows (query-major), N keys of a tile, D, E head dims, T queries, H query
+Shapes: M = B * R rows (query-major), X = B * J indexer rows (query-major), N keys of a tile (LAST of them in
+the last pass, which needs more registers a key), D, E head dims, T queries, H query
 heads, G groups, R = H / G, J indexer heads.
 """
 
@@ -44,7 +45,7 @@ def kl_queries(
     q, k, lse, index_q, index_k, index_w, kl, into_index_q, into_index_w, parts, part_rows, targets,
     blocks, rows, bits, sizes, places, bases, first_block, capacity, ranges, top_k, scale,
     H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, J: tl.constexpr, E: tl.constexpr, B: tl.constexpr, N: tl.constexpr,
-    RANGE: tl.constexpr, SELECTED: tl.constexpr, WITH_GRADIENT: tl.constexpr,
+    LAST: tl.constexpr, RANGE: tl.constexpr, SELECTED: tl.constexpr, WITH_GRADIENT: tl.constexpr,
 ):  # fmt: skip
     """kl [T] float32 of a window's blocks, and with the gradient into_index_q [T, J, E], into_index_w [T, J], parts [room, E]
     of the keys part_rows [room].
@@ -75,15 +76,14 @@ def kl_queries(
                 there_N = n0 + n_N < size
                 reads_BN = who_reads(row_N, word_N, sees, b_B, SELECTED) & there_B[:, None]
                 k_ND = tl.load(k + (row_N * G + group)[:, None] * D + d_D[None, :], mask=there_N[:, None], other=0.0)
+                at_BN = targets_B[:, None] + (n0 + n_N)[None, :]
+                earlier_BN = tl.load(at_BN, mask=there_N[None, :] & (group > 0), other=0.0)
                 row_N, word_N = read_list(rows, bits, n0 + N, size, first, N, SELECTED)
                 p_MN = tl.exp2(tl.dot(q_MD, tl.trans(k_ND), input_precision="ieee") * scale - lse_M[:, None])
                 p_BN = tl.where(reads_BN, tl.sum(tl.reshape(p_MN, (B, R, N)), 1) / R, 0.0)
                 # 0 * log 0 counts as 0: about the smallest normal number keeps the logarithm finite.
                 kl_B += tl.sum(p_BN * tl.log(tl.maximum(p_BN, 1.2e-38)), 1)
-                at_BN = targets_B[:, None] + (n0 + n_N)[None, :]
-                if group > 0:
-                    p_BN += tl.load(at_BN, mask=there_N[None, :], other=0.0)
-                tl.store(at_BN, p_BN, mask=there_N[None, :])
+                tl.store(at_BN, earlier_BN + p_BN, mask=there_N[None, :])
             # Other threads read what these have written.
             tl.debug_barrier()
 
@@ -107,19 +107,20 @@ def kl_queries(
 
         into_w_X = tl.zeros((B * J,), tl.float32)
         into_q_XE = tl.zeros((B * J, E), tl.float32)
-        row_N, word_N = read_list(rows, bits, 0, size, first, N, SELECTED)
-        for n0 in range(0, size, N):
+        n_N = tl.arange(0, LAST)
+        row_N, word_N = read_list(rows, bits, 0, size, first, LAST, SELECTED)
+        for n0 in range(0, size, LAST):
             there_N = n0 + n_N < size
             reads_BN = who_reads(row_N, word_N, sees, b_B, SELECTED) & there_B[:, None]
-            k_NE, rectified_XN, scores_BN = index_tile(q_XE, w_X, index_k, row_N, there_N, B, J, E, N)
+            k_NE, rectified_XN, scores_BN = index_tile(q_XE, w_X, index_k, row_N, there_N, B, J, E, LAST)
             here_row_N = row_N
-            row_N, word_N = read_list(rows, bits, n0 + N, size, first, N, SELECTED)
+            row_N, word_N = read_list(rows, bits, n0 + LAST, size, first, LAST, SELECTED)
             target_BN = tl.load(targets_B[:, None] + (n0 + n_N)[None, :], mask=there_N[None, :], other=0.0)
             log_q_BN = scores_BN - lse_B[:, None]
             kl_B -= tl.sum(tl.where(reads_BN, target_BN * log_q_BN, 0.0), 1)
             if WITH_GRADIENT:
                 slope_BN = tl.where(reads_BN, G * tl.exp(log_q_BN) - target_BN, 0.0)
-                slope_XN = tl.reshape(tl.broadcast_to(slope_BN[:, None, :], (B, J, N)), (B * J, N))
+                slope_XN = tl.reshape(tl.broadcast_to(slope_BN[:, None, :], (B, J, LAST)), (B * J, LAST))
                 into_w_X += tl.sum(rectified_XN * slope_XN, 1)
                 slope_XN = tl.where(rectified_XN > 0.0, slope_XN * w_X[:, None], 0.0).to(k_NE.dtype)
                 into_q_XE = tl.dot(slope_XN, k_NE, into_q_XE, input_precision="ieee")

@@ -50,15 +50,16 @@ _LOG2_E = 1.4426950408889634
 class Layout:
     """How much a program takes at once, and how many warps and stages of loads each launch has.
 
-    `rows`, `queries`: see `block`. `keys`, `keys_backward`, `keys_kl`: keys of a tile in the forward pass, the backward pass
-    and the KL. `keys_parts`, `columns`: of a sum over parts. `window_bytes`: room for parts.
+    `rows`, `queries`: see `block`. `keys`, `keys_backward`, `keys_kl`, `keys_kl_last`: keys of a tile in the forward pass,
+    the backward pass, the KL and its last pass. `keys_parts`, `columns`: of a sum over parts. `window_bytes`: room for parts.
     """
 
     rows: int = 128
     queries: int = 16
     keys: int = 64
     keys_backward: int = 64
-    keys_kl: int = 32
+    keys_kl: int = 64
+    keys_kl_last: int = 32
     keys_parts: int = 64
     columns: int = 64
     window_bytes: int = 2**31
@@ -301,7 +302,7 @@ class _IndexerLoss:
         for window in windows:
             kl_queries[(part.blocks,)](
                 *self.given, self.kl, self.into_q, self.into_w, parts, part_rows, targets,
-                **part.told_writers(window), **row.indexer, N=layout.keys_kl,
+                **part.told_writers(window), **row.indexer, N=layout.keys_kl, LAST=layout.keys_kl_last,
                 WITH_GRADIENT=self.with_gradient, num_warps=layout.warps, num_stages=layout.stages,
             )  # fmt: skip
             if self.with_gradient:
@@ -327,7 +328,15 @@ def builds() -> list[Build]:
         add(f"attention backward, {reads}", attend_queries_backward, LAYOUT.warps, LAYOUT.stages_backward, **backward)
         for gradient in (False, True):
             name = f"KL{' and its gradient' if gradient else ''}, {reads}"
-            constants = {**told, **ranges, "J": 16, "E": 64, "N": LAYOUT.keys_kl, "WITH_GRADIENT": gradient}
+            constants = {
+                **told,
+                **ranges,
+                "J": 16,
+                "E": 64,
+                "N": LAYOUT.keys_kl,
+                "LAST": LAYOUT.keys_kl_last,
+                "WITH_GRADIENT": gradient,
+            }
             add(name, kl_queries, LAYOUT.warps, LAYOUT.stages, **constants)
     for name, width in (("dk and dv", 1024), ("the indexer's dk", 64)):
         columns = {"WIDTH": width, "X": min(width, LAYOUT.columns), "N": LAYOUT.keys_parts}
