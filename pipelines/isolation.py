@@ -1,9 +1,10 @@
 """Items are read in processes of their own: a decoder that crashes or hangs costs one item, never the run.
 
-A reader process is kept for many items (starting one costs a second of imports), killed when an item exceeds its time or its
-memory, and replaced when it died. An item whose reader dies or grows too large is tried once more in a new process, because the
-machine or the items before it may be to blame; then it is quarantined. A reader that has kept much memory is replaced before
-the next item. Readers live in a session of their own: an interrupt from the keyboard ends the run, not the item.
+A reader process is kept for many items, killed when an item exceeds its time or its memory, and replaced when it died. Starting
+one costs a second of imports, so those that are needed at first are forked from one that has them. An item whose reader dies or
+grows too large is tried once more in a new process, because the machine or the items before it may be to blame; then it is
+quarantined. A reader that has kept much memory is replaced before the next item. Readers live in sessions of their own: an
+interrupt from the keyboard ends the run, not the item.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import IO, ClassVar
 
 import manifests
 from manifests.errors import LongreelError
@@ -53,28 +55,90 @@ class _LargeError(Exception):
     pass
 
 
-class _Reader:
-    """One reader process; it is starting when this returns, and the first item waits until it has."""
+class _Fork:
+    """A reader process that another has forked, or will; used like a `subprocess.Popen`, of which it has what is needed.
 
-    def __init__(self, recipe_json: str) -> None:
+    Attributes:
+        ends: what the other process is given: where it hears requests, and where it replies.
+        pid: 0 until it is ready.
+    """
+
+    def __init__(self) -> None:
+        self.pid = 0
+        asked, requests = os.pipe()
+        replies, answered = os.pipe()
+        self.ends = (asked, answered)
+        self.stdin: IO[bytes] | None = os.fdopen(requests, "wb")
+        self.stdout: IO[bytes] | None = os.fdopen(replies, "rb")
+        self.stderr: IO[bytes] | None = None
+
+    def kill(self) -> None:
+        """Ends it, if it is there; if not, it ends as soon as it finds nobody at the other end of its requests."""
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> int | None:
+        """Returns when it has let go of its files, so that it writes no more; how it ended is not known."""
+        if self.pid and self.stdout is not None:
+            while self.stdout.read(4096):
+                pass
+        return None
+
+
+class _Reader:
+    """One reader process; it is starting when this returns, and the first item waits until it has.
+
+    Args:
+        forks: readers that it is to become as well, once it is ready.
+    """
+
+    def __init__(self, recipe_json: str, forks: Sequence[_Fork] = ()) -> None:
         self.ready = False
         environment = {**os.environ, "PYTHONPATH": import_path(), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.reader_process", str(os.getpid())],
+        pairs = [f"{asked},{answered}" for asked, answered in (fork.ends for fork in forks)]
+        self.process: subprocess.Popen[bytes] | _Fork = subprocess.Popen(
+            [sys.executable, "-m", "pipelines.reader_process", str(os.getpid()), *pairs],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,
             start_new_session=True,
+            pass_fds=[end for fork in forks for end in fork.ends],
         )
         self.words = bytearray()
         threading.Thread(target=self._listen, daemon=True).start()
         with contextlib.suppress(_DiedError):  # it is said when it is waited for
             self._say(recipe_json)
 
+    @classmethod
+    def several(cls, recipe_json: str, count: int) -> list[_Reader]:
+        """As many readers, of which only the first loads what items need; a fork can be used only if it `starts`."""
+        forks = [_Fork() for _ in range(count - 1)]
+        readers = [cls(recipe_json, forks)]
+        for fork in forks:
+            for end in fork.ends:
+                os.close(end)
+            reader = cls.__new__(cls)
+            reader.ready, reader.process, reader.words = False, fork, readers[0].words
+            with contextlib.suppress(_DiedError):
+                reader._say(recipe_json)
+            readers.append(reader)
+        return readers
+
+    def starts(self) -> bool:
+        """Waits for a reader that was to be forked, and says whether it was; of others, which say why not, this is presumed."""
+        if isinstance(self.process, _Fork) and not self.ready:
+            with contextlib.suppress(LongreelError):
+                self._wait_until_ready()
+            return self.ready
+        return True
+
     def _wait_until_ready(self) -> None:
         try:
-            self._hear(START_LIMIT_S)
+            said = self._hear(START_LIMIT_S).split()
+            if isinstance(self.process, _Fork):
+                self.process.pid = int(said[1])
             self.ready = True
         except (_DiedError, _LateError) as error:
             self.kill()
@@ -97,7 +161,7 @@ class _Reader:
         except (BrokenPipeError, OSError) as error:
             raise _DiedError from error
 
-    def _hear(self, limit_s: float, memory_max: int | None = None) -> None:
+    def _hear(self, limit_s: float, memory_max: int | None = None) -> bytes:
         assert self.process.stdout is not None
         deadline = time.monotonic() + limit_s
         with selectors.DefaultSelector() as selector:
@@ -107,8 +171,10 @@ class _Reader:
                     raise _LateError
                 if memory_max is not None and resident_bytes(self.process.pid) > memory_max:
                     raise _LargeError
-        if not self.process.stdout.readline():
+        line = self.process.stdout.readline()
+        if not line:
             raise _DiedError
+        return line
 
     def read(self, reading: Reading, limit_s: float, memory_max: int) -> None:
         """Has one item read.
@@ -124,8 +190,8 @@ class _Reader:
         self._say(json.dumps(reading.to_json()))
         self._hear(limit_s, memory_max)
 
-    def kill(self) -> int:
-        """Ends the process now; returns its exit status."""
+    def kill(self) -> int | None:
+        """Ends the process now; returns its exit status, None when that is not known."""
         self.process.kill()
         status = self.process.wait()
         for stream in (self.process.stdin, self.process.stdout):
@@ -158,15 +224,18 @@ class Readers:
 
     def start(self, count: int) -> None:
         """Starts as many readers as will be needed soon, and does not wait for them."""
-        for _ in range(count):
-            self._put(_Reader(self.recipe_json))
+        for reader in reversed(_Reader.several(self.recipe_json, count) if count else []):
+            self._put(reader)
 
     def _take(self) -> _Reader:
-        with self._lock:
-            idle = self._idle.get(self.recipe_json)
-            if idle:
-                return idle.pop()
-        return _Reader(self.recipe_json)
+        while True:
+            with self._lock:
+                idle = self._idle.get(self.recipe_json)
+                reader = idle.pop() if idle else None
+            if reader is None:
+                return _Reader(self.recipe_json)
+            if reader.starts():
+                return reader
 
     def _put(self, reader: _Reader) -> None:
         with self._lock:
@@ -222,7 +291,9 @@ def resident_bytes(process: int) -> int:
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _status_words(status: int) -> str:
+def _status_words(status: int | None) -> str:
+    if status is None:
+        return "an unknown status"
     if status < 0:
         with contextlib.suppress(ValueError):
             return f"signal {signal.Signals(-status).name}"

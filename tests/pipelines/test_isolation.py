@@ -135,3 +135,42 @@ def test_a_reader_that_is_killed_while_it_starts_is_replaced(item: Item, tmp_pat
     readers.read(reading(item, tmp_path, "started"))
     assert read_finished(finished_path(tmp_path, "started")).status == "used"
     readers.close()
+
+
+def test_readers_that_start_together_are_one_that_forked(item: Item, tmp_path: Path, recipe: Recipe) -> None:
+    readers = Readers(replace(recipe, curate=replace(recipe.curate, item_time_limit_s=62.0)))
+    readers.start(3)
+    threads = [threading.Thread(target=readers.read, args=(reading(item, tmp_path, str(number)),)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({finished_path(tmp_path, str(number)).read_bytes() for number in range(3)}) == 1
+    parents = {
+        reader.process.pid: int(Path(f"/proc/{reader.process.pid}/stat").read_text().split()[3]) for reader in readers.idle
+    }
+    (loaded,) = [child for child, parent in parents.items() if parent == os.getpid()]
+    assert sorted(parents.values()) == sorted([os.getpid(), loaded, loaded])
+    # Who forked the others may go; each of them ends when nobody can ask it any more.
+    os.kill(loaded, signal.SIGKILL)
+    for number in range(3):
+        readers.read(reading(item, tmp_path, f"after-{number}"))
+        assert read_finished(finished_path(tmp_path, f"after-{number}")).status == "used"
+    forked = [reader for reader in readers.idle if reader.process.pid in parents and reader.process.pid != loaded]
+    assert forked
+    for reader in forked:
+        assert reader.process.stdin is not None
+        reader.process.stdin.close()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and any(running(reader.process.pid) for reader in forked):
+        time.sleep(0.05)
+    assert time.monotonic() < deadline
+    readers.close()
+
+
+def running(process: int) -> bool:
+    """Whether there is such a process that has not ended."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
