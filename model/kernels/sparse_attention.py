@@ -251,7 +251,7 @@ class _RowAttention(torch.autograd.Function):
         q, k, v, out, lse, index_q, selected, segments, *learnt = ctx.saved_tensors
         to_indexer: tuple[Tensor | None, ...] = (None,) * 3
         if ctx.learns and grad_kl is not None:
-            to_indexer = tuple(x * grad_kl.to(x.dtype) for x in learnt)
+            to_indexer = tuple(x * grad_kl for x in learnt)
         to_qkv: tuple[Tensor | None, ...] = (None,) * 3
         if grad_out is not None and any(ctx.needs_input_grad[:3]):
             row = _Row(q, k, index_q, selected, segments, ctx.longest, ctx.top_k)
