@@ -318,7 +318,7 @@ def _train(
 
     launch = Launch(**choices)
 
-    with training(quiet=quiet) as view:
+    with training(quiet=quiet or not _leads()) as view:
         work = lambda: run_training(  # noqa: E731
             corpus, recipe, stages=stages, out=run, resume=resume, launch=launch, progress=view, watch=view
         )

@@ -22,6 +22,7 @@ app = typer.Typer()
 # Of the lines of a chart, in the order of the runs.
 COLOURS = ("cyan", "magenta", "yellow", "green", "red", "blue")
 CHART = (78, 14)
+SKIPPED_SHOWN = 5
 
 
 @app.command(epilog=EXIT_CODES)
@@ -179,7 +180,8 @@ def known_figures(read: list[RunRead]) -> str:
     """What could have been asked for, as the end of an error."""
     from trainer.runs import figure_of
 
-    last = [run.steps[-1] for run in read if run.steps]
+    changed = [[line for line in run.steps if not line.get("skipped")] for run in read]
+    last = [lines[-1] for lines in changed if lines]
     names = sorted(
         {
             name
@@ -199,6 +201,7 @@ def _value(run: RunRead, figure: str, by: str | None, stage: int | None) -> dict
         "tokens": run.tokens,
         "seconds": run.seconds,
         "stages": [dataclasses.asdict(each) for each in run.stages],
+        "skipped": [{key: line[key] for key in ("stage", "step", "skipped")} for line in run.steps if line.get("skipped")],
         "evaluations": run.evaluations,
         "curve": run.curve(figure, stage=stage),
     }
@@ -234,6 +237,11 @@ def _show_run(run: RunRead, style: str) -> None:
             _figure(stage.waited, ".1%"),
         )
     out.print(table)
+    left_out = [line for line in run.steps if line.get("skipped")]
+    for line in left_out[:SKIPPED_SHOWN]:
+        say(f"stage {line['stage']}, step {line['step']} changed nothing: {line['skipped']}")
+    if len(left_out) > SKIPPED_SHOWN:
+        say(f"and {len(left_out) - SKIPPED_SHOWN:,} more; {run.folder / 'skipped.jsonl'} has their samples")
     if any(not stage.finished for stage in run.stages):
         out.print(Text("* not finished", style="dim"))
 

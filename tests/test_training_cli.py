@@ -84,6 +84,7 @@ def test_plain_lines_come_now_and_then_and_at_the_end_of_a_phase(monkeypatch: py
 def write_run(folder: Path, losses: list[float]) -> Path:
     folder.mkdir()
     steps = [line(step, loss, stage=0, phase="align") for step, loss in enumerate(losses, 1)]
+    steps.append(line(len(losses) + 1, 99.0, stage=0, phase="align", tokens=0, skipped="the loss is a spike"))
     (folder / "metrics.jsonl").write_text("".join(step.text() + "\n" for step in steps))
     (folder / "evaluations.json").write_text(json.dumps({"start": {"loss": 9.0}, "0": {"loss": losses[-1], "recall": 0.5}}))
     return folder
@@ -96,6 +97,7 @@ def test_runs_shows_and_compares(tmp_path: Path) -> None:
     assert alone.exit_code == 0, alone.output
     assert "* not finished" in alone.output
     assert "text.plain" in alone.output
+    assert "stage 0, step 5 changed nothing: the loss is a spike" in alone.output
     both = runner.invoke(longreel.app, ["runs", str(a), str(b), "--points", "2", "--json"])
     value = json.loads(both.output)
     assert [point["values"] for point in value["compared"]["points"]] == [[8.5, 8.25], [6.5, 5.25]]

@@ -45,8 +45,9 @@ class Training:
     steps: list[dict[str, Any]]
 
     def curve(self, figure: str) -> list[tuple[int, str, float]]:
-        """Stage, phase and value of every step that has a finite ``figure``."""
-        return [(s["stage"], str(s.get("phase", "")), float(s[figure])) for s in self.steps if _finite(s.get(figure))]
+        """Stage, phase and value of every step that has a finite ``figure`` and was not skipped."""
+        kept = [step for step in self.steps if not step.get("skipped") and _finite(step.get(figure))]
+        return [(step["stage"], str(step.get("phase", "")), float(step[figure])) for step in kept]
 
     def groups(self) -> list[Group]:
         """Losses by group, as far as steps tell them; at most `GROUPS_MAX`, those with the most targets of each axis first."""
