@@ -111,11 +111,61 @@ def _guesses(
         score_RM = tl.load(sampled + at_RM, mask=large_R[:, None], other=float("-inf"))
         valid_RM = score_RM > float("-inf")
         drawn_R = tl.sum(valid_RM.to(tl.int32), axis=1)
-        rank_R = top_k * (drawn_R.to(tl.float32) / seen_R.to(tl.float32))
+        rank_R = top_k * (drawn_R.to(tl.float32) / tl.maximum(seen_R, 1).to(tl.float32))
         wanted_R = tl.minimum((rank_R + 4.0 * tl.sqrt(rank_R) + 4.0).to(tl.int32), drawn_R)
         found_R = from_image(kth_largest(tl.where(valid_RM, image(score_RM), 0), wanted_R))
         guess_R = tl.where(large_R, tl.where(drawn_R > 0, found_R, 0.0), guess_R)
     tl.store(guesses + line_R, guess_R, mask=inside_R)
+
+
+@triton.jit
+def _store_32(kept, score_BN, at, start_B, until_B, guess_B, level_B, stored_B, top_k, B: tl.constexpr, A: tl.constexpr):
+    """Stores what of 32 neighbouring keys reaches the guess; returns how many equalled it and how many are stored, so far.
+
+    A row's 32 answers are the bits of a word: the bits below one's own say how many are kept before it. Unlike a running
+    sum this stays in the registers where the product left the scores.
+    """
+    key_N = at + tl.arange(0, 32)
+    bit_N = tl.full((32,), 1, dtype=tl.uint32) << tl.arange(0, 32).to(tl.uint32)
+    visible_BN = (key_N[None, :] >= start_B[:, None]) & (key_N[None, :] <= until_B[:, None])
+    level_BN = visible_BN & (score_BN == guess_B[:, None]) & (level_B < top_k)[:, None]
+    keep_BN = level_BN | (visible_BN & (score_BN > guess_B[:, None]))
+    if tl.max(keep_BN.to(tl.int32)) > 0:
+        word_B = tl.sum(tl.where(keep_BN, bit_N[None, :], 0), axis=1).to(tl.uint32)
+        place_BN = stored_B[:, None] + ones_in(word_B[:, None] & (bit_N - 1)[None, :])
+        entry_BN = (score_BN.to(tl.uint32, bitcast=True).to(tl.uint64) << 32) | key_N[None, :].to(tl.uint64)
+        # Offsets inside a tile fit into 32 bits.
+        tl.store(kept + (tl.arange(0, B) * A)[:, None] + place_BN, entry_BN, mask=keep_BN & (place_BN < A))
+        level_B += tl.sum(level_BN.to(tl.int32), axis=1)
+        stored_B += ones_in(word_B)
+    return level_B, stored_B
+
+
+@triton.jit
+def _halves(score_BN, B: tl.constexpr, N: tl.constexpr):
+    """Scores of the first and of the last half of the keys."""
+    return tl.split(tl.permute(tl.reshape(score_BN, (B, 2, N // 2)), (0, 2, 1)))
+
+
+@triton.jit
+def _store(
+    kept, score_BN, at, start_B, until_B, guess_B, level_B, stored_B, top_k,
+    B: tl.constexpr, N: tl.constexpr, A: tl.constexpr,
+):  # fmt: skip
+    """As `_store_32` for 32, 64 or 128 keys. Piece by piece, so that few registers are in use at once."""
+    tl.static_assert(N == 32 or N == 64 or N == 128)
+    if N == 32:
+        return _store_32(kept, score_BN, at, start_B, until_B, guess_B, level_B, stored_B, top_k, B, A)
+    left_BN, right_BN = _halves(score_BN, B, N)
+    if N == 64:
+        level_B, stored_B = _store_32(kept, left_BN, at, start_B, until_B, guess_B, level_B, stored_B, top_k, B, A)
+        return _store_32(kept, right_BN, at + 32, start_B, until_B, guess_B, level_B, stored_B, top_k, B, A)
+    one_BN, two_BN = _halves(left_BN, B, 64)
+    level_B, stored_B = _store_32(kept, one_BN, at, start_B, until_B, guess_B, level_B, stored_B, top_k, B, A)
+    level_B, stored_B = _store_32(kept, two_BN, at + 32, start_B, until_B, guess_B, level_B, stored_B, top_k, B, A)
+    one_BN, two_BN = _halves(right_BN, B, 64)
+    level_B, stored_B = _store_32(kept, one_BN, at + 64, start_B, until_B, guess_B, level_B, stored_B, top_k, B, A)
+    return _store_32(kept, two_BN, at + 96, start_B, until_B, guess_B, level_B, stored_B, top_k, B, A)
 
 
 @triton.jit
@@ -139,7 +189,6 @@ def _keep(
     dims = tl.arange(0, E)
     guess_B = tl.load(guesses + line_B, mask=live_B, other=0.0)
     kept += tile.to(tl.int64) * B * A
-    bit_N = tl.full((N,), 1, dtype=tl.uint32) << (tl.arange(0, N) % 32).to(tl.uint32)
     low_B = tl.zeros((B,), dtype=tl.int64)
     high_B = tl.full((B,), 0xFFFFFFFF, dtype=tl.int64)
     step_B = tl.full((B,), 1 << 19, dtype=tl.int64)
@@ -153,23 +202,8 @@ def _keep(
             score_BN = _tile_scores(q, w, k_EN, row_B, live_B, J, E, B, N, PRECISION)
             if SCALED:
                 score_BN *= tl.load(k_scale + key_N, mask=key_N < end, other=0.0)[None, :]
-            visible_BN = (key_N[None, :] >= start_B[:, None]) & (key_N[None, :] <= tl.where(live_B, last_B, -1)[:, None])
-            level_BN = visible_BN & (score_BN == guess_B[:, None]) & (level_B < top_k)[:, None]
-            keep_BN = level_BN | (visible_BN & (score_BN > guess_B[:, None]))
-            if tl.max(keep_BN.to(tl.int32)) > 0:
-                # A row's 32 neighbours as bits of a word: the bits below one's own say how many are kept before it. Unlike a
-                # running sum over the tile this stays in the registers where the product left the scores.
-                word_BG = tl.sum(tl.reshape(tl.where(keep_BN, bit_N[None, :], 0), (B, N // 32, 32)), axis=2).to(tl.uint32)
-                count_BG = ones_in(word_BG)
-                before_BG = stored_B[:, None] + tl.cumsum(count_BG, axis=1) - count_BG
-                word_BN = tl.reshape(tl.broadcast_to(word_BG[:, :, None], (B, N // 32, 32)), (B, N))
-                before_BN = tl.reshape(tl.broadcast_to(before_BG[:, :, None], (B, N // 32, 32)), (B, N))
-                place_BN = before_BN + ones_in(word_BN & (bit_N - 1)[None, :])
-                entry_BN = (score_BN.to(tl.uint32, bitcast=True).to(tl.uint64) << 32) | key_N[None, :].to(tl.uint64)
-                into_BN = (tl.arange(0, B) * A)[:, None] + place_BN
-                tl.store(kept + into_BN, entry_BN, mask=keep_BN & (place_BN < A))
-                level_B += tl.sum(level_BN.to(tl.int32), axis=1)
-                stored_B += tl.sum(count_BG, axis=1)
+            until_B = tl.where(live_B, last_B, -1)
+            level_B, stored_B = _store(kept, score_BN, at, start_B, until_B, guess_B, level_B, stored_B, top_k, B, N, A)
         few_B = live_B & (stored_B < top_k)
         many_B = live_B & (stored_B > A)
         rounds += 1
@@ -273,7 +307,7 @@ def select(
     top_k: int,
     k_scale_S: Tensor | None = None,
     tile: tuple[int, int] = (64, 128),
-    warps: int = 8,
+    warps: int = 4,
     stages: int = 3,
     rows: int = 1,
     sample: int = SAMPLE,
@@ -337,7 +371,7 @@ def builds() -> list[Build]:
     numbers = dict.fromkeys(("first", "chunk_end", "keys", "top_k", "width"), "i32")
     for precision in ("bf16", "fp8e4nv"):
         given = {"q": f"*{precision}", "k": f"*{precision}", "w": "*bf16" if precision == "bf16" else "*fp32"}
-        for kernel, tile, warps in ((_sampled_scores, (64, 128), 8), (_keep, (64, 128), 8), (_keep, (64, 128), 4)):
+        for kernel, tile, warps in ((_sampled_scores, (64, 128), 4), (_keep, (64, 128), 4)):
             constants: dict[str, Any] = {"J": 16, "E": 64, "B": tile[0], "N": tile[1], "M": SAMPLE, "A": 8192}
             constants |= {"SCALED": precision != "bf16", "PRECISION": "tf32"}
             made.append((kernel, f"{precision} {tile[0]}x{tile[1]}", given, constants, warps))
