@@ -47,6 +47,7 @@ from model.attention import _dense
 from model.config import IndexerConfig, ModelConfig, MoEConfig
 from model.dsa_cpu import sparse_attention
 from model.indexer import index_scores, top_k_indices
+from model.sequence_shard import whole
 
 PEER_EXPERTS = ("eager", "grouped_mm")
 TOP_K, CHUNK = 512, 64
@@ -256,7 +257,7 @@ def attention_length(length: int, rounds: int) -> str:
     """One line of the table: seconds forward + backward, dense, sparse (near and random), and their parts."""
 
     def dense(inputs: list[Tensor]) -> None:
-        _dense(*inputs[:3], ((0, length),)).sum().backward()
+        _dense(*inputs[:3], whole(((0, length),))).sum().backward()
 
     def sparse(inputs: list[Tensor]) -> None:
         done = sparse_attention(*inputs, top_k=TOP_K, chunk=CHUNK)

@@ -24,6 +24,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention.bias import causal_lower_right
+from torch.utils.checkpoint import checkpoint
 
 from model.config import AttentionMode, DecoderConfig
 from model.dsa_cpu import covered_mass, decode_attention, sparse_attention
@@ -244,20 +246,35 @@ def _dense(q_THD: Tensor, k_SGD: Tensor, v_SGD: Tensor, segments: tuple[Segment,
     return torch.cat(outs)
 
 
-# Queries that meet a past together: their mask is this times the keys.
+# On a CPU, queries that meet a past together: their mask is this times the keys.
 PAST_CHUNK = 512
 
 
 def _dense_with_past(q_THD: Tensor, k_SGD: Tensor, v_SGD: Tensor) -> Tensor:
-    """Causal attention of the last T of S positions: [T, H, D]."""
+    """Causal attention of the last T of S positions: [T, H, D].
+
+    A GPU's flash attention knows this mask without being given one. Elsewhere masks are made, chunk by chunk, and made again in
+    backward: kept, they would be T x S values a layer.
+    """
+    if q_THD.device.type == "cuda":
+        q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q_THD, k_SGD, v_SGD))
+        visible = causal_lower_right(len(q_THD), len(k_SGD))
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=visible, enable_gqa=True)
+        return mixed.squeeze(0).transpose(0, 1)
     past, outs = len(k_SGD) - len(q_THD), []
     for start in range(0, len(q_THD), PAST_CHUNK):
         chunk_CHD = q_THD[start : start + PAST_CHUNK]
-        queries, keys = len(chunk_CHD), past + start + len(chunk_CHD)
-        visible = None
-        if queries > 1:
-            visible = torch.ones(queries, keys, dtype=torch.bool, device=q_THD.device).tril(keys - queries)
-        q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (chunk_CHD, k_SGD[:keys], v_SGD[:keys]))
-        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=visible, enable_gqa=True)
-        outs.append(mixed.squeeze(0).transpose(0, 1))
+        keys = past + start + len(chunk_CHD)
+        parts = chunk_CHD, k_SGD[:keys], v_SGD[:keys]
+        again = torch.is_grad_enabled() and any(part.requires_grad for part in parts)
+        outs.append(checkpoint(_masked, *parts, use_reentrant=False) if again else _masked(*parts))
     return outs[0] if len(outs) == 1 else torch.cat(outs)
+
+
+def _masked(q_THD: Tensor, k_SGD: Tensor, v_SGD: Tensor) -> Tensor:
+    """`_dense_with_past` with a mask [T, S]."""
+    queries, keys = len(q_THD), len(k_SGD)
+    visible = None if queries == 1 else torch.ones(queries, keys, dtype=torch.bool, device=q_THD.device).tril(keys - queries)
+    q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q_THD, k_SGD, v_SGD))
+    mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=visible, enable_gqa=True)
+    return mixed.squeeze(0).transpose(0, 1)

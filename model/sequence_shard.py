@@ -54,6 +54,11 @@ def whole(samples: Samples) -> tuple[Segment, ...]:
     return tuple(Segment(start, end, start, end) for start, end in samples)
 
 
+def shortest_row(ranks: int) -> int:
+    """Tokens of the shortest row that so many ranks can share: one a slice."""
+    return 2 * ranks
+
+
 class SequenceShard:
     """This rank's part of a row of `tokens` tokens.
 
@@ -70,7 +75,7 @@ class SequenceShard:
         self, tokens: int, *, rank: int, size: int, group: torch.distributed.ProcessGroup, device: torch.device | str = "cpu"
     ) -> None:
         slices = 2 * size
-        if tokens < slices:
+        if tokens < shortest_row(size):
             raise ValueError(f"a row of {tokens} tokens cannot be shared by {size} ranks: each takes two slices of it")
         self.tokens, self.rank, self.size, self.group = tokens, rank, size, group
         bounds = [tokens * number // slices for number in range(slices + 1)]

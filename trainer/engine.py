@@ -185,10 +185,12 @@ class PhaseEngine:
         last = len(batches.batches) - 1
         inner, watch = self.objective.inner, Stopwatch(self.ranks.device)
         tally = StepTally(inner.config, self.objective.phase, self.kinds, self.ranks.device, waited_s=batches.waited_s)
-        self.objective.tally = tally
         for number, (batch, weight) in enumerate(batches.batches):
             self.engine.set_gradient_accumulation_boundary(number == last)
             here, shard = self._here(batch)
+            if shard is None:  # every rank of the group computes the whole sequence: each answers for its part
+                weight /= self.ranks.sharing
+            self.objective.tally = tally if shard is not None or self.ranks.rank % self.ranks.sharing == 0 else None
             with watch("forward"):
                 loss = self.engine(here, targets, tokens, weight, shard)
             with watch("backward"):

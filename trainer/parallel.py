@@ -42,8 +42,6 @@ def require_plan(launch: Launch, *, ranks: int, zero_stage: int, precision: str,
             f"--expert-parallel {expert} goes with ZeRO 1 or 2, not {zero_stage}: ZeRO 3 would divide over all ranks weights "
             "that differ from rank to rank, ZeRO 0 would average them; give --zero 1"
         )
-    if expert > 1:
-        raise UsageError(f"--expert-parallel {expert}: not yet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,21 +57,17 @@ class Groups:
     experts: ProcessGroup | None = None
 
     def shard(self, tokens: int, ranks: Ranks) -> SequenceShard | None:
-        """This rank's part of a packed sequence.
-
-        Raises:
-            UsageError: the sequence is too short to be shared.
-        """
+        """This rank's part of a packed sequence; None when it has all of it, as every rank of the group has of a sequence too
+        short to be shared."""
         if self.sequence is None:
             return None
-        from model.sequence_shard import SequenceShard
+        from model.sequence_shard import SequenceShard, shortest_row
 
-        try:
-            return SequenceShard(
-                tokens, rank=ranks.rank % ranks.sharing, size=ranks.sharing, group=self.sequence, device=ranks.device
-            )
-        except ValueError as error:
-            raise UsageError(f"{error}: use fewer with --sequence-parallel") from error
+        if tokens < shortest_row(ranks.sharing):
+            return None
+        return SequenceShard(
+            tokens, rank=ranks.rank % ranks.sharing, size=ranks.sharing, group=self.sequence, device=ranks.device
+        )
 
 
 def make_groups(launch: Launch) -> Groups:
