@@ -95,8 +95,9 @@ def reason_not(row: PackedRow) -> str | None:
         return f"1, 2, 4, 8 or 16 query heads must share a group, got {heads} over {groups}"
     if index_heads not in (1, 2, 4, 8, 16):
         return f"the indexer must have 1, 2, 4, 8 or 16 heads, got {index_heads}"
-    if row.q.numel() >= 2**31:
-        return f"offsets are 32-bit: q must have fewer than 2^31 numbers, got {tuple(row.q.shape)}"
+    for name, tensor in (("q", row.q), ("k", row.k), ("the indexer's q", row.index_q)):
+        if tensor.numel() >= 2**31:
+            return f"offsets are 32-bit: {name} must have fewer than 2^31 numbers, got {tuple(tensor.shape)}"
     return None
 
 
