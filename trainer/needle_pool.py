@@ -72,7 +72,7 @@ def read_pool(catalog: Catalog, tokenizer: Tokenizer, visual: VisualSpec, *, lon
         visual=visual,
         pieces=_pieces(catalog, tokenizer, longest),
         videos=_videos(catalog, visual, longest),
-        picture=lru_cache(maxsize=4096)(partial(_picture, catalog)),
+        picture=lru_cache(maxsize=1024)(partial(_picture, catalog)),
     )
 
 
