@@ -14,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 from tiny_corpus import TinyCorpus, tiny_recipe
 from torch.nn.functional import cross_entropy
+from typer.testing import CliRunner
 
+import longreel
 from manifests.catalog import Catalog
 from manifests.errors import UsageError
 from manifests.fingerprint import unit_hash
@@ -297,6 +299,31 @@ def test_a_run_is_examined(tiny_corpus: TinyCorpus, whole_run: tuple[Path, Train
     assert summary["totals"][0]["cases"] == 2
     with pytest.raises(UsageError, match="is longer than the model's"):
         examined.needles(tmp_path, NeedleSpec(lengths=(10**9,)), ("sparse",))
+
+
+def test_the_front_door_examines_a_run(tiny_corpus: TinyCorpus, whole_run: tuple[Path, TrainResult], tmp_path: Path) -> None:
+    words = ["evaluate", str(whole_run[0]), str(tiny_corpus.folder), "--out", str(tmp_path), "--answers", "2", "--repeats", "1"]
+    words += ["--haystacks", "text", "--lengths", "250"]
+    shown = CliRunner().invoke(longreel.app, [*words, "--depths", "0,100"], catch_exceptions=False).output
+    rows = [" ".join(row.split()) for row in shown.splitlines()]
+    assert "held-out loss, nats a token (2 sequences," in shown
+    assert any(row.startswith("context 32k ") and row.endswith("%") for row in rows)
+    assert "needles found in text, dense / sparse; chance 50.0%, 1 cases a cell" in rows
+    assert any(row.startswith("100% ") and row.count("/") == 1 for row in rows)
+    assert sum("no different from chance" in row for row in rows) == 2
+    only = CliRunner().invoke(longreel.app, [*words, "--depths", "0,100", "--only", "needle", "--json"], catch_exceptions=False)
+    value = json.loads(only.output)
+    assert value["needle"] == json.loads((tmp_path / "needle.json").read_text())
+    assert "heldout" not in value
+    for more, message in (
+        (["--depths", "0,200"], r"depths=\(0.0, 2.0\) must lie in \[0, 1\]"),
+        (["--lengths", "many"], "--lengths 'many' must be whole numbers"),
+        (["--attention", "warm"], "--attention 'warm' must name some of dense, sparse"),
+        (["--only", "all"], "--only 'all' must be heldout or needle"),
+        (["--depths", "50"], "answers of another model, corpus or question"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            CliRunner().invoke(longreel.app, [*words, "--only", "needle", *more], catch_exceptions=False)
 
 
 def test_held_out_losses_are_told_apart(whole_run: tuple[Path, TrainResult]) -> None:
