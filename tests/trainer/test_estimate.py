@@ -83,7 +83,7 @@ def test_traffic_is_what_a_ring_sends() -> None:
     every = sum(parameters(model_config(recipe)).values())
 
     def of(**layout: int) -> PhaseEstimate:
-        return estimate(recipe, STAGES, gpu="h100", gpus=64, **layout)[4]  # type: ignore[arg-type]
+        return estimate(recipe, STAGES, gpu="h100", gpus=64, **{"expert": 1} | layout)[4]  # type: ignore[arg-type]
 
     one, two, three = (of(zero=zero, sequence=1).traffic for zero in (1, 2, 3))
     assert one.data == pytest.approx(63 / 64 * 2 * every * 2)
@@ -95,7 +95,13 @@ def test_traffic_is_what_a_ring_sends() -> None:
     assert shared.passes == 8
     assert shared.traffic.sequence == pytest.approx(8 * 7 / 8 * tokens * decoder.layers * keys * 2)
     assert shared.traffic.seconds == pytest.approx(shared.traffic.data / 50e9 + shared.traffic.sequence / 450e9)
-    slow = estimate(recipe, STAGES, gpu="h100", gpus=64, zero=3, sequence=16, network=25.0)[4].traffic
+    apart = of(zero=1, sequence=1, expert=8)
+    experts = decoder.layers * 3 * decoder.moe.experts * decoder.hidden_size * decoder.moe.expert_size
+    copies = 2 * (1 - 8 / 64) * 4 * experts / 8
+    assert apart.traffic.data == pytest.approx(63 / 64 * 2 * (every - experts) * 2 + copies)
+    rows = tokens * decoder.moe.experts_per_token * decoder.hidden_size
+    assert apart.traffic.experts == pytest.approx(7 / 8 * decoder.layers * 2 * 3 * rows * 2), "there and back, three times"
+    slow = estimate(recipe, STAGES, gpu="h100", gpus=64, zero=3, sequence=16, expert=1, network=25.0)[4].traffic
     assert slow.seconds == pytest.approx((slow.data + slow.sequence) / 25e9), "sixteen are more than a node"
 
 
@@ -116,7 +122,7 @@ def test_the_cheapest_plan_that_fits_is_chosen() -> None:
 
 def test_what_does_not_fit_is_named_with_its_parts_and_a_remedy() -> None:
     recipe, figures = keye_vl_2(), assumed_figures(keye_vl_2())
-    long = estimate(recipe, figures, gpu="h100", gpus=64, zero=2, sequence=1)[4]
+    long = estimate(recipe, figures, gpu="h100", gpus=64, zero=2, sequence=1, expert=1)[4]
     assert long.too_large == "activations"
     lines = why(long)
     assert lines[0] == "stage 3 (sparse) does not fit with --zero 2:"
@@ -125,7 +131,7 @@ def test_what_does_not_fit_is_named_with_its_parts_and_a_remedy() -> None:
     assert list(named)[:2] == ["activations", "weights"]
     assert named["weights"] == pytest.approx(long.memory.weights / long.room, abs=0.01)
     assert max(map(len, lines)) <= 80
-    fix = remedy(recipe, figures, 3, gpu="h100", gpus=64, given={"zero": 2, "sequence": 1})
+    fix = remedy(recipe, figures, 3, gpu="h100", gpus=64, given={"zero": 2, "sequence": 1, "expert": 1})
     assert fix == "it fits with --zero 3 --sequence-parallel 4"
     assert estimate(recipe, figures, gpu="h100", gpus=64, zero=3, sequence=4)[4].fits
     more = remedy(recipe, figures, 3, gpu="a100", gpus=1, given={})
