@@ -29,7 +29,8 @@ from pipelines.finished import item_key, read_finished, setting_id
 from pipelines.inputs import Inputs, find_inputs
 from pipelines.isolation import Readers
 from pipelines.items import Item
-from pipelines.listing import listing_path, write_listing
+from pipelines.listing import listed_item, listing_path, write_listing
+from pipelines.reading import Reading
 from pipelines.remote import bring
 from pipelines.running import cores, readers_at_once, run_pipeline
 from pipelines.waiting import forget_failures
@@ -102,9 +103,11 @@ def _curated(
     started: float,
 ) -> CurateResult:
     mirrors = corpus.work / "inputs"
+    ahead = 0
     if not (corpus.folder / "steps").exists() and not (corpus.work / "items").exists():
-        # They load what they need while this process looks at the inputs and loads Beam.
-        readers.start(readers_at_once(beam_options))
+        # They load what they need, and each reads its first item, while this process looks at the inputs and loads Beam.
+        ahead = readers_at_once(beam_options)
+        readers.start(ahead)
     local = [bring(path, mirrors, beam_options, lambda done, total: progress("fetch inputs", done, total)) for path in inputs]
     found = find_inputs(
         local,
@@ -124,7 +127,10 @@ def _curated(
         if record is None:
             places = _dealt(write_listing(listing_path(corpus.work), zip(keys, found.items, strict=True)), found.items)
             del found, keys  # they lie in the listing now, and would stay in memory as long as the pipeline runs
-            record, reused = _curate(corpus, wanted, places, attached, recipe, readers, fingerprint, beam_options, progress)
+            first = [listed_item(place, str(corpus.folder)) for place in places[:ahead]]
+            record, reused = _curate(
+                corpus, wanted, places, first, attached, recipe, readers, fingerprint, beam_options, progress
+            )
         elif not _identified(corpus, recipe):
             corpus.write_identity(recipe)
         wanted = wanted if recipe.curate.keep_items else set()
@@ -202,6 +208,7 @@ def _curate(
     corpus: Corpus,
     wanted: set[str],
     places: Sequence[int],
+    first: Sequence[tuple[str, Item]],
     attached: int,
     recipe: Recipe,
     readers: Readers,
@@ -229,6 +236,7 @@ def _curate(
         progress("read inputs", done, len(wanted), "writing" if done == len(wanted) else "")
 
     tell()
+    readers.read_ahead(Reading(item=item, work=str(corpus.work), key=key) for key, item in first)
     run_pipeline(places, corpus.folder, recipe, beam_options, tell)
     value = read_json(report)
     counts: dict[str, Any] = {**value["counts"], "attached": attached}

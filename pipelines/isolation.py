@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, ClassVar
 
@@ -209,12 +209,14 @@ class Readers:
     """
 
     _idle: ClassVar[dict[str, list[_Reader]]] = {}
+    _reading: ClassVar[dict[Path, threading.Event]] = {}
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe_json = canonical_json(recipe)
         self.limit_s = recipe.curate.item_time_limit_s
         self.memory_max = recipe.curate.item_memory_max
+        self.closed = False
 
     @property
     def idle(self) -> list[_Reader]:
@@ -241,8 +243,37 @@ class Readers:
         with self._lock:
             self._idle.setdefault(self.recipe_json, []).append(reader)
 
+    def read_ahead(self, readings: Iterable[Reading]) -> None:
+        """Has items read in threads of their own, and does not wait for them: whoever reads one of them then waits for it."""
+        for reading in readings:
+            threading.Thread(target=self._ahead, args=(reading,), daemon=True).start()
+
+    def _ahead(self, reading: Reading) -> None:
+        with contextlib.suppress(LongreelError):  # a reader that does not start says so to whoever needs the item
+            self.read(reading)
+        if self.closed:
+            self.close()
+
     def read(self, reading: Reading) -> None:
-        """Has one item read; afterwards it is finished or waits for models, whatever it was."""
+        """Has one item read, once at a time; afterwards it is finished or waits for models, whatever it was."""
+        while True:
+            with self._lock:
+                other = self._reading.get(reading.finished)
+                if other is None:
+                    mine = self._reading[reading.finished] = threading.Event()
+            if other is None:
+                break
+            other.wait()
+            if reading.finished.is_file() or reading.pending.is_file():
+                return
+        try:
+            self._read(reading)
+        finally:
+            with self._lock:
+                del self._reading[reading.finished]
+            mine.set()
+
+    def _read(self, reading: Reading) -> None:
         for attempt in range(1, ATTEMPTS + 1):
             reader = self._take() if attempt == 1 else _Reader(self.recipe_json)
             try:
@@ -275,7 +306,8 @@ class Readers:
                 return
 
     def close(self) -> None:
-        """Ends the idle processes; who needs one later gets a new one."""
+        """Ends the idle processes; who needs one later gets a new one. One that reads ahead ends when it is done."""
+        self.closed = True
         with self._lock:
             readers = self._idle.pop(self.recipe_json, [])
         for reader in readers:

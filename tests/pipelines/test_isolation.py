@@ -137,6 +137,36 @@ def test_a_reader_that_is_killed_while_it_starts_is_replaced(item: Item, tmp_pat
     readers.close()
 
 
+def test_what_is_read_ahead_is_waited_for_and_read_once(
+    item: Item, tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers = Readers(replace(recipe, curate=replace(recipe.curate, item_time_limit_s=63.0)))
+    read, real = [], Readers._read
+
+    def counted(self: Readers, asked: Reading) -> None:
+        read.append(asked.key)
+        real(self, asked)
+
+    monkeypatch.setattr(Readers, "_read", counted)
+    readers.read_ahead([reading(item, tmp_path, "ahead")])
+    deadline = time.monotonic() + 10
+    while not read and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert not finished_path(tmp_path, "ahead").exists()
+    readers.read(reading(item, tmp_path, "ahead"))
+    assert read == ["ahead"]
+    assert read_finished(finished_path(tmp_path, "ahead")).status == "used"
+    # What was read ahead in vain is read by whoever needs it.
+    monkeypatch.setattr(Readers, "_read", lambda self, asked: time.sleep(0.2))
+    readers.read_ahead([reading(item, tmp_path, "vain")])
+    while not Readers._reading:
+        time.sleep(0.001)
+    monkeypatch.setattr(Readers, "_read", counted)
+    readers.read(reading(item, tmp_path, "vain"))
+    assert read == ["ahead", "vain"]
+    readers.close()
+
+
 def test_readers_that_start_together_are_one_that_forked(item: Item, tmp_path: Path, recipe: Recipe) -> None:
     readers = Readers(replace(recipe, curate=replace(recipe.curate, item_time_limit_s=62.0)))
     readers.start(3)
