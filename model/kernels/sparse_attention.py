@@ -25,8 +25,6 @@ heads, E indexer head dim, K selected keys of a query, B queries of a block.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -38,43 +36,10 @@ from model.kernels.attention_queries import attend_queries, attend_queries_backw
 from model.kernels.build import Build
 from model.kernels.dispatch import PackedRow, interpreted
 from model.kernels.indexer_kl import kl_queries
-from model.kernels.key_parts import Window, Windows, add_parts
-from model.kernels.neighbours import Unions, UnionShape
+from model.kernels.key_parts import add_parts
 from model.kernels.neighbours import builds as union_builds
-from model.kernels.row_blocks import row_blocks, visible, whole_samples
-
-_LOG2_E = 1.4426950408889634
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """How much a program takes at once, and how many warps and stages of loads each launch has.
-
-    `rows`, `queries`: see `block`. `keys`, `keys_backward`, `keys_kl`, `keys_kl_last`: keys of a tile in the forward pass,
-    the backward pass, the KL and its last pass. `keys_parts`, `columns`: of a sum over parts. `window_bytes`: room for parts.
-    """
-
-    rows: int = 128
-    queries: int = 16
-    keys: int = 64
-    keys_backward: int = 64
-    keys_kl: int = 64
-    keys_kl_last: int = 32
-    keys_parts: int = 64
-    columns: int = 64
-    window_bytes: int = 2**31
-    warps: int = 8
-    warps_parts: int = 4
-    stages: int = 4
-    stages_backward: int = 3
-    union: UnionShape = field(default_factory=UnionShape)
-
-    def block(self, heads_of_group: int) -> int:
-        """B: the queries whose heads fill `rows`, at most `queries`."""
-        return max(1, min(self.queries, self.rows // heads_of_group))
-
-
-LAYOUT = Layout()
+from model.kernels.row_blocks import whole_samples
+from model.kernels.row_chunks import LAYOUT, Chunk, RowChunks
 
 
 def reason_not(row: PackedRow) -> str | None:
@@ -118,96 +83,6 @@ def attend(row: PackedRow, selected: Tensor | None) -> tuple[Tensor, Tensor | No
     return out, kl if row.with_kl else None
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A chunk of blocks: what every kernel on the side of the queries is told, and how long the lists are.
-
-    `spans`: where in each block's list each range of keys begins and ends, [C, Z] each. `most`: keys in all lists together,
-    at most; `longest`: in one.
-    """
-
-    row: _Row
-    told: dict[str, Any]
-    blocks: int
-    spans: tuple[Tensor, Tensor]
-    most: int
-    longest: int
-
-    def windows(self, row_bytes: int) -> Windows:
-        sizes, budget = self.told["sizes"][: self.blocks], self.row.layout.window_bytes
-        spans = (span[: self.blocks] for span in self.spans)
-        return Windows(sizes, *spans, most=self.most, longest=self.longest, row_bytes=row_bytes, budget=budget)
-
-    def told_writers(self, window: Window) -> dict[str, Any]:
-        """What kernels that write parts are told."""
-        own = {"places": window.places, "bases": window.bases, "ranges": window.bases.shape[1]}
-        return {**self.told, **own, "RANGE": self.row.layout.union.range}
-
-
-@dataclass
-class _Row:
-    """A row's geometry and its parts: chunks of short blocks, then chunks of those that need a selection."""
-
-    q: Tensor
-    k: Tensor
-    index_q: Tensor
-    selected: Tensor | None
-    segments: Tensor
-    longest: int
-    top_k: int | None
-    layout: Layout = field(default_factory=lambda: LAYOUT)
-
-    def __post_init__(self) -> None:
-        self.tokens, heads, dim = self.q.shape
-        groups, (index_heads, index_dim) = self.k.shape[1], self.index_q.shape[1:]
-        self.block = self.layout.block(heads // groups)
-        self.limit = self.longest if self.top_k is None else min(self.top_k, self.longest)
-        self.scale = dim**-0.5 * _LOG2_E
-        self.shape = {"H": heads, "G": groups, "D": dim, "B": self.block}
-        self.indexer = {"J": index_heads, "E": index_dim}
-        self.blocks = row_blocks(self.segments, self.tokens, self.block)
-
-    def __iter__(self) -> Iterator[_Part]:
-        """A chunk's lists are there until the next is asked for. Kernels pass over blocks of the other kind."""
-        for first in range(0, len(self.blocks), self.layout.union.chunk):
-            yield self._short(first)
-        if self.selected is None or self.longest <= self.limit:
-            return
-        unions = Unions(
-            self.selected, self.blocks, keys=len(self.k), longest=self.longest, top_k=self.limit, block=self.block,
-            shape=self.layout.union,
-        )  # fmt: skip
-        for first in range(0, len(self.blocks), unions.chunk):
-            blocks = unions.build(first)
-            lists = {"rows": unions.rows, "bits": unions.bits, "sizes": unions.sizes}
-            told = self._told(**lists, first_block=first, capacity=unions.capacity, SELECTED=True)
-            most = blocks * unions.capacity
-            yield _Part(self, told, blocks, (unions.span_from, unions.span_to), most, unions.capacity)
-
-    def _short(self, first: int) -> _Part:
-        """The lists of short blocks are the keys in a row."""
-        blocks, size = self.blocks[first : first + self.layout.union.chunk], self.layout.union.range
-        sees = visible(blocks)
-        sizes = sees.where(sees <= self.limit, 0)
-        edges = torch.arange(0, len(self.k) + size, size, device=sizes.device, dtype=torch.int32)
-        reach_CZ = (edges - blocks[:, 2:3]).clamp_min_(0).minimum(sizes[:, None])
-        most = min(len(blocks), len(self.segments) * (self.limit // self.block + 1)) * self.limit
-        told = self._told(rows=sizes, bits=sizes, sizes=sizes, first_block=first, capacity=0, SELECTED=False)
-        return _Part(self, told, len(blocks), (reach_CZ[:, :-1], reach_CZ[:, 1:]), most, self.limit)
-
-    def _told(self, **lists: Any) -> dict[str, Any]:
-        return {"blocks": self.blocks, "top_k": self.limit, "scale": self.scale, **self.shape, **lists}
-
-    def add_parts(self, parts: Tensor, part_rows: Tensor, window: Window, into: Tensor) -> None:
-        """Adds a window's parts [room, X] to into [S, X]."""
-        layout, width = self.layout, into[0].numel()
-        columns = min(width, layout.columns)
-        add_parts[(len(window.bounds) - 1, width // columns)](
-            parts, part_rows, window.bounds, into, len(into), WIDTH=width, X=columns, RANGE=layout.union.range,
-            N=layout.keys_parts, num_warps=layout.warps_parts, num_stages=layout.stages,
-        )  # fmt: skip
-
-
 class _RowAttention(torch.autograd.Function):
     """(q, k, v, indexer's q, k, w; selected or None) -> (out, KL)."""
 
@@ -227,17 +102,17 @@ class _RowAttention(torch.autograd.Function):
         with_kl: bool,
     ) -> tuple[Tensor, Tensor]:
         q, k, v, index_q, index_k, index_w = (x.contiguous() for x in (q, k, v, index_q, index_k, index_w))
-        row = _Row(q, k, index_q, selected, segments, longest, top_k)
+        row = RowChunks(q, k, index_q, selected, segments, longest, top_k)
         learns = with_kl and any(ctx.needs_input_grad[3:6])
         out, lse = torch.empty_like(q), q.new_empty(q.shape[:2], dtype=torch.float32)
         loss = _IndexerLoss(row, lse, index_k, index_w, with_gradient=learns and not is_recomputed_later())
         layout = row.layout
-        for part in row:
-            attend_queries[(row.shape["G"], part.blocks)](
-                q, k, v, out, lse, **part.told, N=layout.keys, num_warps=layout.warps, num_stages=layout.stages
+        for chunk in row:
+            attend_queries[(row.shape["G"], chunk.blocks)](
+                q, k, v, out, lse, **chunk.told, N=layout.keys, num_warps=layout.warps, num_stages=layout.stages
             )
             if with_kl:
-                loss.add(part)
+                loss.add(chunk)
         ctx.longest, ctx.top_k, ctx.learns = longest, top_k, learns
         ctx.set_materialize_grads(False)
         if selected is None:
@@ -255,23 +130,23 @@ class _RowAttention(torch.autograd.Function):
             to_indexer = tuple(x * grad_kl for x in learnt)
         to_qkv: tuple[Tensor | None, ...] = (None,) * 3
         if grad_out is not None and any(ctx.needs_input_grad[:3]):
-            row = _Row(q, k, index_q, selected, segments, ctx.longest, ctx.top_k)
+            row = RowChunks(q, k, index_q, selected, segments, ctx.longest, ctx.top_k)
             to_qkv = _backward(grad_out.contiguous(), row, q, k, v, out, lse)
         return *to_qkv, *to_indexer, *(None,) * 5
 
 
 def _backward(
-    grad_out: Tensor, row: _Row, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor
+    grad_out: Tensor, row: RowChunks, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     layout, (keys, groups, dim) = row.layout, k.shape
     into_q, into_kv = torch.empty_like(q), k.new_zeros(keys, 2, groups, dim, dtype=torch.float32)
-    for part in row:
-        windows = part.windows(2 * groups * dim * k.element_size())
+    for chunk in row:
+        windows = chunk.windows(2 * groups * dim * k.element_size())
         parts = k.new_empty(windows.room, 2, groups, dim)
         part_rows = k.new_empty(windows.room, dtype=torch.int32)
         for window in windows:
-            attend_queries_backward[(groups, part.blocks)](
-                q, k, v, out, lse, grad_out, into_q, parts, part_rows, **part.told_writers(window), scale_q=dim**-0.5,
+            attend_queries_backward[(groups, chunk.blocks)](
+                q, k, v, out, lse, grad_out, into_q, parts, part_rows, **chunk.told_writers(window), scale_q=dim**-0.5,
                 N=layout.keys_backward, num_warps=layout.warps, num_stages=layout.stages_backward,
             )  # fmt: skip
             row.add_parts(parts, part_rows, window, into_kv)
@@ -281,7 +156,7 @@ def _backward(
 class _IndexerLoss:
     """The KL of each query, `kl` [T], and, if asked, what the indexer's q, k and w learn from their sum."""
 
-    def __init__(self, row: _Row, lse: Tensor, index_k: Tensor, index_w: Tensor, *, with_gradient: bool) -> None:
+    def __init__(self, row: RowChunks, lse: Tensor, index_k: Tensor, index_w: Tensor, *, with_gradient: bool) -> None:
         index_q = row.index_q
         self.row, self.with_gradient = row, with_gradient
         self.given = (row.q, row.k, lse, index_q, index_k, index_w)
@@ -293,17 +168,17 @@ class _IndexerLoss:
     def learnt(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.into_q, self.into_k.to(self.into_q.dtype), self.into_w
 
-    def add(self, part: _Part) -> None:
-        """The KL of one part's queries, whose LSE is there."""
+    def add(self, chunk: Chunk) -> None:
+        """The KL of a chunk's queries, whose LSE is there."""
         layout, index_k, row = self.row.layout, self.given[4], self.row
-        windows = part.windows(index_k.shape[1] * index_k.element_size() + 4 * row.block)
+        windows = chunk.windows(index_k.shape[1] * index_k.element_size() + 4 * row.block)
         parts = index_k.new_empty(windows.room if self.with_gradient else 1, index_k.shape[1])
         part_rows = index_k.new_empty(len(parts), dtype=torch.int32)
         targets = index_k.new_empty(windows.room * row.block, dtype=torch.float32)
         for window in windows:
-            kl_queries[(part.blocks,)](
+            kl_queries[(chunk.blocks,)](
                 *self.given, self.kl, self.into_q, self.into_w, parts, part_rows, targets,
-                **part.told_writers(window), **row.indexer, N=layout.keys_kl, LAST=layout.keys_kl_last,
+                **chunk.told_writers(window), **row.indexer, N=layout.keys_kl, LAST=layout.keys_kl_last,
                 WITH_GRADIENT=self.with_gradient, num_warps=layout.warps, num_stages=layout.stages,
             )  # fmt: skip
             if self.with_gradient:

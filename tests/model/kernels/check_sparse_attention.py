@@ -13,10 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.dsa_cpu import recomputed_later
 from model.dsa_reference import SampleAttention, reference_attention
-from model.kernels import sparse_attention, warmup_attention
+from model.kernels import row_chunks, sparse_attention, warmup_attention
 from model.kernels.dispatch import PackedRow
 from model.kernels.neighbours import UnionShape
-from model.kernels.sparse_attention import Layout
+from model.kernels.row_chunks import Layout
 
 # Small tiles, legal on a GPU all the same: several tiles, chunks and ranges in a short row.
 SMALL = Layout(
@@ -35,7 +35,7 @@ SMALL = Layout(
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    monkeypatch.setattr(sparse_attention, "LAYOUT", SMALL)
+    monkeypatch.setattr(row_chunks, "LAYOUT", SMALL)
 
 
 def _row(lengths, *, top_k, heads=4, groups=2, dim=16, index_heads=2, index_dim=16, plateaus=False, dtype=torch.float32):
@@ -165,7 +165,7 @@ def test_two_runs_give_identical_bits(monkeypatch, top_k):
     again = _served(row, selected)
     # However many programs build the lists, they are the same.
     other = dataclasses.replace(SMALL, union=dataclasses.replace(SMALL.union, programs=1))
-    monkeypatch.setattr(sparse_attention, "LAYOUT", other)
+    monkeypatch.setattr(row_chunks, "LAYOUT", other)
     for more in (again, _served(row, selected)):
         for first, second in zip((out, kl, *gradients), (more[0], more[1], *more[2]), strict=True):
             assert torch.equal(first, second)
