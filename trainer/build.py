@@ -10,6 +10,7 @@ from manifests.errors import CorruptCorpusError
 from manifests.recipe import Recipe, TrainSpec
 from model.checkpoint import CheckpointError
 from model.vlm import VisionLanguageModel
+from trainer.checkpoints import require_written
 from trainer.model_shape import model_config
 
 
@@ -24,9 +25,10 @@ def load_model(folder: Path, train: TrainSpec) -> VisionLanguageModel:
     """The model a stage or phase left.
 
     Raises:
-        CorruptCorpusError: the folder does not hold it.
+        CorruptCorpusError: the folder does not hold it, or a file has other bytes than were written.
     """
     try:
+        require_written(folder)
         return VisionLanguageModel.from_pretrained(folder, dtype=precision_of(train))
     except (CheckpointError, OSError) as error:
         raise CorruptCorpusError(f"{folder} holds no whole model ({error}): delete it and train that stage again") from error

@@ -3,7 +3,7 @@
     RUN/stage2/checkpoints/step-00000040/     rank-00000.safetensors, ...: the optimiser's state by published name
                                               (`trainer.optimiser_state`); checkpoint.json: where it stands, and every SHA-256
     RUN/stage2/phase0/model/                  a finished phase: the weights the next one starts from
-    RUN/stage2/model/                         the finished stage, published names
+    RUN/stage2/model/                         the finished stage, published names; checksums.json: SHA-256 of its files
 
 Decided here: a folder is written under a hidden name and renamed when every rank's file is on disk. Each rank leaves a record
 beside its file, and the leading rank waits for the records, not for a collective: so all of it can go on in a thread while
@@ -39,6 +39,7 @@ KEPT = 2
 POLL_S = 0.02
 PATIENCE_S = 30.0
 _RECORD = "checkpoint.json"
+_CHECKSUMS = "checksums.json"
 _UNFINISHED = ".unfinished-"
 _OUR_OWN = (OSError, SafetensorError)
 
@@ -294,9 +295,8 @@ def write_model(folder: Path, export: Callable[[Path], None], ranks: Ranks) -> N
             folder.parent.mkdir(parents=True, exist_ok=True)
         export(hidden)
         if ranks.leads:
-            for path in sorted(hidden.rglob("*")):
-                if path.is_file():
-                    _settled(path)
+            checksums = {path.name: _settled(path) for path in sorted(hidden.iterdir())}
+            files.write_json(hidden / _CHECKSUMS, checksums)
             shutil.rmtree(folder, ignore_errors=True)
             hidden.rename(folder)
             files.settle(folder.parent)
@@ -309,3 +309,21 @@ def write_model(folder: Path, export: Callable[[Path], None], ranks: Ranks) -> N
         raise CheckpointWriteError(
             f"{folder} could not be written ({reason}): make room, then go on from the newest checkpoint with --resume"
         )
+
+
+def require_written(folder: Path) -> None:
+    """Nothing, when the files of an exported model are those that `write_model` wrote; older folders have no record of them.
+
+    Raises:
+        OSError: one is not, or is missing.
+    """
+    record = folder / _CHECKSUMS
+    if not record.is_file():
+        return
+    try:
+        checksums = dict(files.read_json(record))
+    except ValueError as error:
+        raise OSError(f"{record.name} cannot be read: {error}") from error
+    for name, checksum in checksums.items():
+        if sha256_file(folder / name) != checksum:
+            raise OSError(f"{name} is not what was written")

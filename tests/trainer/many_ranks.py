@@ -16,6 +16,7 @@ from manifests.recipe import Recipe
 from manifests.recipe_json import recipe_from_json
 from manifests.stage_spec import PhaseSpec
 from trainer.build import build_model
+from trainer.checkpoints import Checkpoints, Position
 from trainer.collate import PackedBatch
 from trainer.engine import PhaseEngine
 from trainer.launch import Launch
@@ -46,7 +47,8 @@ class Way:
 
 
 def losses(recipe: Recipe, sequences: list[PackedBatch], phase: PhaseSpec, way: Way, export: Path) -> list[list[float | None]]:
-    """Loss, KL, balancing loss and gradient norm of a few steps; writes the model they leave."""
+    """Loss, KL, balancing loss and gradient norm of a few steps; writes the model they leave, and a checkpoint beside it where
+    the ways differ in what each rank holds of the optimiser's state."""
     ranks = dataclasses.replace(start_ranks(), sharing=way.sequence)
     train = dataclasses.replace(
         recipe.train, zero_stage=way.zero, precision=way.precision, activation_checkpointing=way.checkpointing,
@@ -66,8 +68,18 @@ def losses(recipe: Recipe, sequences: list[PackedBatch], phase: PhaseSpec, way: 
         figures = engine.step(StepBatches(step=step, batches=batches, waited_s=0.0), RATE)
         found.append([figures.loss, figures.indexer_loss, figures.balance_loss, figures.grad_norm])
     engine.export(export)
+    if phase.attention == "sparse" and way.sequence == 1 and way.precision == "fp32":
+        checkpoints = Checkpoints(checkpoints_of(export), ranks, in_background=way.zero == 2)
+        position = Position(stage=2, phase=1, steps=STEPS, world=ranks.world, updates=engine.updates)
+        checkpoints.save(position, engine.state.snapshot(), {})
+        checkpoints.settle()
     engine.close()
     return found
+
+
+def checkpoints_of(export: Path) -> Path:
+    """The folder of the checkpoint that belongs to an exported model."""
+    return export.with_name(f"{export.name} checkpoints")
 
 
 def measure(corpus: Path, recipe: Recipe, runs: list[tuple[list[str], dict[str, Any]]], models: Path) -> dict[str, Any]:

@@ -10,16 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from many_ranks import RATE, STEPS, key, measure
+import torch
+from many_ranks import RATE, STEPS, checkpoints_of, key, measure
 from safetensors.torch import load_file
 from tiny_corpus import TinyCorpus
 
 from manifests.errors import UsageError
 from manifests.fingerprint import canonical_json
 from model import presets
+from trainer.checkpoints import Checkpoints
 from trainer.launch import Launch
+from trainer.optimiser_state import StoredState
 from trainer.parallel import require_plan
+from trainer.ranks import Ranks
 
+ALONE = Ranks(rank=0, world=1, device=torch.device("cpu"))
 PHASES = ["projector", "dense", "warmup", "sparse"]
 # Each with the phases it is measured in. Three sequences a step: two ranks have two passes each, one of them only in step.
 TWO_RANKS: list[tuple[list[str], dict[str, Any]]] = [
@@ -111,6 +116,28 @@ def test_the_model_is_exported_whole(
     assert {name: tensor.shape for name, tensor in spread.items()} == {name: tensor.shape for name, tensor in whole.items()}
     for name, tensor in whole.items():
         assert float((spread[name] - tensor).abs().mean()) < 1e-3 * STEPS * RATE, name
+
+
+@pytest.mark.parametrize("way", [way for names, way in TWO_RANKS if "sparse" in names and "sequence" not in way], ids=str)
+def test_a_checkpoint_of_two_ranks_is_read_on_one(
+    one_rank: dict[str, Any], two_ranks: dict[str, Any], folder: Path, way: dict[str, Any]
+) -> None:
+    """Its weights are the exported model's, to the byte, and its moments those of one rank but for rounding."""
+    stored, figures = [], (key("sparse", {"zero": 1}), key("sparse", way))
+    for export in (folder / "one" / figures[0], folder / "models" / figures[1]):
+        found, damaged = Checkpoints(checkpoints_of(export), ALONE).newest()
+        assert found is not None, damaged
+        assert found.position.updates == STEPS
+        stored.append(StoredState(found.files))
+    for name, tensor in load_file(folder / "models" / figures[1] / "model.safetensors").items():
+        weight = torch.zeros(tensor.numel())
+        stored[1].fill(name, "weight", 0, weight)
+        assert torch.equal(weight, tensor.flatten()), name
+        for moment in ("exp_avg", "exp_avg_sq"):
+            one, two = torch.zeros(tensor.numel()), torch.zeros(tensor.numel())
+            stored[0].fill(name, moment, 0, one)
+            stored[1].fill(name, moment, 0, two)
+            assert float((one - two).abs().mean()) <= 1e-3 * float(one.abs().mean()), (name, moment)
 
 
 @pytest.mark.parametrize("way", [way for _, way in TWO_RANKS if "precision" in way], ids=str)

@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from tiny_corpus import TinyCorpus, read_metrics
+from tiny_corpus import TinyCorpus
 
 from manifests.catalog import Catalog
 from manifests.stage_spec import PartRates
 from model.vlm import VisionLanguageModel, part_of
-from trainer import train
 from trainer.build import build_model
 from trainer.engine import PhaseEngine
 from trainer.loader import StageSequences, StepBatches
 from trainer.model_shape import model_config
 from trainer.ranks import start_ranks
-
-LAUNCHED = """
-import sys, json
-from pathlib import Path
-from manifests.recipe_json import recipe_from_json
-from trainer import train
-from trainer.launch import Launch
-corpus, recipe, out = sys.argv[1:4]
-for name, launch in (("two", Launch()), ("shared", Launch(sequence_parallel=2, zero_stage=3))):
-    train(Path(corpus), recipe_from_json(recipe), stages=[0], out=Path(out) / name, launch=launch)
-"""
 
 
 @pytest.mark.parametrize("phase", [0, 1])
@@ -74,41 +58,6 @@ def test_a_step_is_the_formula_and_adamw(tiny_corpus: TinyCorpus, phase: int) ->
     for (name, expected), actual in zip(plain.named_parameters(), ours.parameters(), strict=True):
         difference = (expected - actual).abs().max()
         assert difference < 2e-5, name
-
-
-def test_two_processes_see_the_losses_of_one(tiny_corpus: TinyCorpus, tmp_path: Path) -> None:
-    from manifests.fingerprint import canonical_json
-
-    script = tmp_path / "launched.py"
-    script.write_text(LAUNCHED)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    arguments = [str(tiny_corpus.folder), canonical_json(tiny_corpus.recipe), str(tmp_path)]
-    root = str(Path(__file__).parents[2])
-    import os
-
-    done = subprocess.run(
-        launcher + arguments,
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    train(tiny_corpus.folder, tiny_corpus.recipe, stages=[0], out=tmp_path / "one")
-    one = read_metrics(tmp_path / "one")
-    summary = json.loads((tmp_path / "one" / "summary.json").read_text())["stages"][0]
-    for name in ("two", "shared"):
-        other = read_metrics(tmp_path / name)
-        for figure in ("tokens", "visual_tokens"):
-            assert [line[figure] for line in one] == [line[figure] for line in other]
-        for figure in ("loss", "balance_loss", "grad_norm", "flops"):
-            assert [line[figure] for line in one] == pytest.approx([line[figure] for line in other], rel=1e-4), figure
-        for mine, its in zip(one, other, strict=True):
-            assert mine["router_entropy"] == pytest.approx(its["router_entropy"], rel=1e-4)
-            for task, (loss, targets) in mine["losses"]["task"].items():
-                assert its["losses"]["task"][task] == [pytest.approx(loss, rel=1e-4), targets]
-        row = json.loads((tmp_path / name / "summary.json").read_text())["stages"][0]
-        assert row["heldout_after"] == pytest.approx(summary["heldout_after"], rel=1e-4)
 
 
 def test_a_part_learns_at_its_own_rate(tiny_corpus: TinyCorpus) -> None:

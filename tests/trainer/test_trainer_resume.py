@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 from pathlib import Path
@@ -57,8 +58,9 @@ def test_kill_and_resume_is_bit_identical(tiny_corpus: TinyCorpus, whole_run: tu
 def test_a_stage_begun_by_two_processes_is_finished_by_one(
     tiny_corpus: TinyCorpus, whole_run: tuple[Path, TrainResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And with another ZeRO stage: two processes under ZeRO 3 write what one under ZeRO 1 reads."""
+    """And with another ZeRO stage: two processes under ZeRO 3 write what one under ZeRO 1 reads. Before, the two evaluate."""
     whole, broken = whole_run[0], begun(whole_run[0], tmp_path / "broken")
+    (broken / "evaluations.json").unlink()
     killed(tiny_corpus, broken, {"label": "stage 1/dense", "step": 5}, ranks=2, zero_stage=3)
     newest = broken / "stage1" / "checkpoints" / "step-00000004"
     assert sorted(path.name for path in newest.glob("rank*")) == ["rank-00000.safetensors", "rank-00001.safetensors"]
@@ -66,3 +68,6 @@ def test_a_stage_begun_by_two_processes_is_finished_by_one(
     train(tiny_corpus.folder, tiny_corpus.recipe, stages=[1], out=broken, resume=True, launch=Launch(zero_stage=1))
     assert "stage 1 goes on from step 4 on 1 processes, written by 2" in capsys.readouterr().err
     assert differences(whole, broken, stages=[1], tolerance=1e-4) == []
+    figures = [json.loads((run / "evaluations.json").read_text())["0"] for run in (whole, broken)]
+    assert figures[0]["loss"] == pytest.approx(figures[1]["loss"], rel=1e-4)
+    assert figures[0]["targets"] == figures[1]["targets"]
