@@ -24,7 +24,6 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.attention.bias import causal_lower_right
 from torch.utils.checkpoint import checkpoint
 
 from model.config import AttentionMode, DecoderConfig
@@ -257,6 +256,9 @@ def _dense_with_past(q_THD: Tensor, k_SGD: Tensor, v_SGD: Tensor) -> Tensor:
     backward: kept, they would be T x S values a layer.
     """
     if q_THD.device.type == "cuda":
+        # Loads torch's compiler, and with it Triton.
+        from torch.nn.attention.bias import causal_lower_right
+
         q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q_THD, k_SGD, v_SGD))
         visible = causal_lower_right(len(q_THD), len(k_SGD))
         mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=visible, enable_gqa=True)
