@@ -93,6 +93,9 @@ class BareLoop:
                 loss = indexer if spec.trains == "indexer" else loss + indexer
             loss.backward()
             total += float(output.token_losses_sum.detach())
+        for parameter in self.trained:
+            if parameter.grad is None:  # a step without pictures decays the tower's moments and weights, as on many ranks
+                parameter.grad = torch.zeros_like(parameter)
         torch.nn.utils.clip_grad_norm_(self.trained, self.clip)
         self.optimizer.step()
         return total / targets
@@ -190,8 +193,11 @@ def main() -> None:
             f"{statistics.median(e.bare[0] for e in kept):>6.3f} s {statistics.median(cpu) - 1:>+12.1%} {wall - 1:>+8.1%} "
             f"{loader:>11.1%} {waited:>10.2%}"
         )
-    apart = max(abs(line["loss"] / alternating.losses[line["stage"], line["step"]] - 1) for line in lines)
-    print(f"losses of the two: {apart:.1e} apart at most")
+    first, every_step = (
+        max(abs(line["loss"] / alternating.losses[line["stage"], line["step"]] - 1) for line in some)
+        for some in ([line for line in lines if line["step"] <= 2], lines)
+    )
+    print(f"losses of the two are at most {first:.0e} apart in a stage's first two steps, {every_step:.0e} in all")
     print(f"all steps: {statistics.median(every) - 1:+.1%} in CPU time of the main thread")
 
 

@@ -157,6 +157,8 @@ class PhaseEngine:
                 model_parameters=split_groups(_groups(model, phase, train.weight_decay)),
                 config=_configuration(phase, train, passes, divided=groups.experts is not None),
             )[0]
+        if ranks.world == 1 and train.zero_stage == 0:
+            self.engine.enable_backward_allreduce = False  # it would copy all gradients into a sum of one and back
         self.gate = UpdateGate(self.engine.basic_optimizer)
         self.state = OptimiserState(self.engine, model, ranks, places=places_of(model))
         self.updates = 0

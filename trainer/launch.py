@@ -22,7 +22,7 @@ class Launch:
     """The choices of one call of `trainer.train`; the defaults suit any machine.
 
     Attributes:
-        zero_stage: DeepSpeed ZeRO stage, 0 to 3; None takes the recipe's ``train.zero_stage``.
+        zero_stage: DeepSpeed ZeRO stage, 0 to 3; None takes the recipe's ``train.zero_stage``, and 0 for one rank in fp32.
         sequence_parallel: ranks that share one packed sequence, each a part of its tokens.
         expert_parallel: ranks that share one set of experts, each an equal part of every layer's.
         recall_steps: optimiser steps between measurements of the indexer's recall on a training sequence, where an indexer
