@@ -85,16 +85,16 @@ def activations(
     index_tables = row.tokens * decoder.indexer.head_dim * _FLOAT if attention != "dense" else 0
     indexer = _indexer_layer(decoder, row, warmup=attention == "warmup") if attention != "dense" else 0
     working = _working(decoder, row, attention)
+    order = row.whole * _INT64 if ranks > 1 else 0  # where each token of the row lies among the gathered ones
     if trains == "indexer":
         return Activations(
-            vision=0, projector=0, embeddings=0, decoder=0, lm_head=0, indexer=decoder.layers * indexer + index_tables,
+            vision=0, projector=0, embeddings=0, decoder=0, lm_head=0, indexer=decoder.layers * indexer + index_tables + order,
             working=working,
         )  # fmt: skip
     layer = _decoder_layer(decoder, row, sparse=attention == "sparse", trains=all_trains)
     stream = row.tokens * decoder.hidden_size * width
     outside = stream + row.tokens * _FLOAT + row.tokens * decoder.head_dim * _FLOAT  # the last norm, the rotation's tables
-    if ranks > 1:
-        outside += (row.tokens + row.whole) * _INT64
+    outside += order + (row.tokens * _INT64 if ranks > 1 else 0)
     seen, see_layer = _vision(config.vision, grids, row, checkpointing) if all_trains and config.vision else (0, 0)
     return Activations(
         vision=seen,

@@ -14,10 +14,11 @@ from torch.profiler import ProfilerActivity, profile
 from model import presets
 from model.activations import LOSS_CHUNK, activations
 from model.losses import CHUNK_ELEMENTS
+from model.sequence_shard import SequenceShard
 from model.vlm import PARTS, VisionLanguageModel, part_of
 
 
-def _kept(model, row, cu, pixels, grid, mode) -> Counter[str]:
+def _kept(model, row, cu, pixels, grid, mode, shard=None) -> Counter[str]:
     """Bytes of distinct storages saved for backward, by the part whose module saved them."""
     running: list[str] = []
 
@@ -39,7 +40,7 @@ def _kept(model, row, cu, pixels, grid, mode) -> Counter[str]:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        model(row, None, cu, pixels, grid, mode, row).combine(lambda_balance=0.01)
+        model(row, None, cu, pixels, grid, mode, row, shard=shard).combine(lambda_balance=0.01)
     return kept
 
 
@@ -64,6 +65,25 @@ def test_counted_is_kept(mode, trains, samples, dtype):
     assert counted.lm_head == kept["lm_head"]
     assert counted.decoder + counted.indexer == kept["decoder"] + kept["indexer"]
     assert counted.kept == kept.total()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("mode", "trains"), [("dense", "everything"), ("sparse", "everything"), ("warmup", "indexer")])
+def test_of_a_shared_row_a_rank_keeps_its_part_and_the_gathered_keys(mode, trains, dtype, monkeypatch):
+    def gather(gathered, mine, group):
+        gathered.copy_(mine.repeat(2, *[1] * (mine.ndim - 1)))
+
+    monkeypatch.setattr("torch.distributed.all_gather_into_tensor", gather)
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda tensor, group: None)
+    model = random_model(small_config()).to(dtype)
+    model.train_only(*(part for part in PARTS if part == "indexer" or trains == "everything"))
+    row = torch.randint(0, 500, (128,), generator=torch.Generator().manual_seed(1))
+    kept = [
+        _kept(model, row, None, None, None, mode, SequenceShard(128, rank=rank, size=2, group=None)).total() for rank in (0, 1)
+    ]
+    said = activations(model.config, [128], attention=mode, trains=trains, width=dtype.itemsize, ranks=2).kept
+    alone = activations(model.config, [128], attention=mode, trains=trains, width=dtype.itemsize).kept
+    assert 0.9 * said < max(kept) <= said < 0.85 * alone
 
 
 @pytest.mark.parametrize(
