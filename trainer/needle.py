@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -239,15 +239,12 @@ def _video_haystack(
     at = round(case.depth * (len(tokens) - 1))
     pictures = [pool.picture(frame.media_id, frame.height, frame.width) for frames in shown for frame in frames]
     pictures[at] = drawn_over(pictures[at], needle.answers[needle.right])
-    flat = [frame for frames in shown for frame in frames]
-    planted = Visual(
-        media_id=_PLANTED, height=flat[at].height, width=flat[at].width, time_s=flat[at].time_s, label_s=flat[at].label_s
-    )
     parts: list[Part] = []
     place = 0
     for frames in shown:
-        mine = [planted if place + number == at else frame for number, frame in enumerate(frames)]
-        parts.append(Part(kind="video", visuals=tuple(mine)))
+        if place <= at < place + len(frames):
+            frames[at - place] = replace(frames[at - place], media_id=_PLANTED)
+        parts.append(Part(kind="video", visuals=tuple(frames)))
         place += len(frames)
     return [*parts, text(needle.question)], pictures, sum(tokens[:at]) / sum(tokens), len(shown) > len(pool.videos)
 

@@ -57,7 +57,8 @@ class Seeing:
         self.at = (spec.number, phase.spec.name)
         if self.events is None:
             self.events = TensorBoard(self.run / "tensorboard", self._over_all(spec.number, first + 1))
-        earlier = [line["loss"] for line in self.metrics.lines() if line["stage"] == spec.number and line["step"] <= first]
+        before = (line for line in self.metrics.lines() if line["stage"] == spec.number and line["step"] <= first)
+        earlier = [line["loss"] for line in before if not line.get("skipped")]
         view = PhaseView(
             stage=spec.number,
             name=spec.name,
