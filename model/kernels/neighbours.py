@@ -33,7 +33,11 @@ from model.kernels.build import Build
 
 @dataclass(frozen=True, kw_only=True)
 class UnionShape:
-    """Sizes of the building kernel. `programs` bounds the strips' memory: programs * (longest + 2 * scan) words."""
+    """Sizes of the building kernel. `programs` bounds the strips' memory: programs * (longest + 2 * scan) words.
+
+    On a GPU `scan` and `step` must be at least the threads of a program, 256: with fewer words than threads two threads hold
+    the same word, and one would read what the other has cleared.
+    """
 
     chunk: int = 1024
     range: int = 64

@@ -4,8 +4,7 @@ Decided here: a chunk is a bounded number of blocks, so that whatever is kept fo
 parts of gradients, sums over groups) has a size that does not grow with the row. How large tiles, chunks and windows are stands
 in one place, `Layout`; none of it was tuned, as no GPU was at hand: it is what compiles without spilled registers.
 
-Shapes: T queries, S keys, H query heads, G groups, D head dim, J indexer heads, E indexer head dim, C blocks of a chunk, Z
-ranges of keys.
+Shapes: T queries, S keys, H query heads, G groups, D head dim, C blocks of a chunk, Z ranges of keys.
 """
 
 from __future__ import annotations
@@ -87,7 +86,6 @@ class RowChunks:
 
     q: Tensor
     k: Tensor
-    index_q: Tensor
     selected: Tensor | None
     segments: Tensor
     longest: int
@@ -96,12 +94,11 @@ class RowChunks:
 
     def __post_init__(self) -> None:
         self.tokens, heads, dim = self.q.shape
-        groups, (index_heads, index_dim) = self.k.shape[1], self.index_q.shape[1:]
+        groups = self.k.shape[1]
         self.block = self.layout.block(heads // groups)
         self.limit = self.longest if self.top_k is None else min(self.top_k, self.longest)
         self.scale = dim**-0.5 * _LOG2_E
         self.shape = {"H": heads, "G": groups, "D": dim, "B": self.block}
-        self.indexer = {"J": index_heads, "E": index_dim}
         self.blocks = row_blocks(self.segments, self.tokens, self.block)
 
     def __iter__(self) -> Iterator[Chunk]:

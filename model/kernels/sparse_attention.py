@@ -102,10 +102,10 @@ class _RowAttention(torch.autograd.Function):
         with_kl: bool,
     ) -> tuple[Tensor, Tensor]:
         q, k, v, index_q, index_k, index_w = (x.contiguous() for x in (q, k, v, index_q, index_k, index_w))
-        row = RowChunks(q, k, index_q, selected, segments, longest, top_k)
+        row = RowChunks(q, k, selected, segments, longest, top_k)
         learns = with_kl and any(ctx.needs_input_grad[3:6])
         out, lse = torch.empty_like(q), q.new_empty(q.shape[:2], dtype=torch.float32)
-        loss = _IndexerLoss(row, lse, index_k, index_w, with_gradient=learns and not is_recomputed_later())
+        loss = _IndexerLoss(row, lse, index_q, index_k, index_w, with_gradient=learns and not is_recomputed_later())
         layout = row.layout
         for chunk in row:
             attend_queries[(row.shape["G"], chunk.blocks)](
@@ -118,19 +118,19 @@ class _RowAttention(torch.autograd.Function):
         if selected is None:
             ctx.mark_non_differentiable(out)
         # A first run saves as many tensors of the same shapes as the second: checkpointing compares them.
-        ctx.save_for_backward(q, k, v, out, lse, index_q, selected, segments, *(loss.learnt if learns else ()))
+        ctx.save_for_backward(q, k, v, out, lse, selected, segments, *(loss.learnt if learns else ()))
         return out, loss.kl.sum()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         grad_out, grad_kl = gradients
-        q, k, v, out, lse, index_q, selected, segments, *learnt = ctx.saved_tensors
+        q, k, v, out, lse, selected, segments, *learnt = ctx.saved_tensors
         to_indexer: tuple[Tensor | None, ...] = (None,) * 3
         if ctx.learns and grad_kl is not None:
             to_indexer = tuple(x * grad_kl for x in learnt)
         to_qkv: tuple[Tensor | None, ...] = (None,) * 3
         if grad_out is not None and any(ctx.needs_input_grad[:3]):
-            row = RowChunks(q, k, index_q, selected, segments, ctx.longest, ctx.top_k)
+            row = RowChunks(q, k, selected, segments, ctx.longest, ctx.top_k)
             to_qkv = _backward(grad_out.contiguous(), row, q, k, v, out, lse)
         return *to_qkv, *to_indexer, *(None,) * 5
 
@@ -156,8 +156,9 @@ def _backward(
 class _IndexerLoss:
     """The KL of each query, `kl` [T], and, if asked, what the indexer's q, k and w learn from their sum."""
 
-    def __init__(self, row: RowChunks, lse: Tensor, index_k: Tensor, index_w: Tensor, *, with_gradient: bool) -> None:
-        index_q = row.index_q
+    def __init__(
+        self, row: RowChunks, lse: Tensor, index_q: Tensor, index_k: Tensor, index_w: Tensor, *, with_gradient: bool
+    ) -> None:
         self.row, self.with_gradient = row, with_gradient
         self.given = (row.q, row.k, lse, index_q, index_k, index_w)
         self.kl = lse.new_zeros(len(lse))
@@ -170,15 +171,16 @@ class _IndexerLoss:
 
     def add(self, chunk: Chunk) -> None:
         """The KL of a chunk's queries, whose LSE is there."""
-        layout, index_k, row = self.row.layout, self.given[4], self.row
-        windows = chunk.windows(index_k.shape[1] * index_k.element_size() + 4 * row.block)
-        parts = index_k.new_empty(windows.room if self.with_gradient else 1, index_k.shape[1])
+        row, layout, (index_q, index_k, _) = self.row, self.row.layout, self.given[3:]
+        heads, dim = index_q.shape[1:]
+        windows = chunk.windows(dim * index_k.element_size() + 4 * row.block)
+        parts = index_k.new_empty(windows.room if self.with_gradient else 1, dim)
         part_rows = index_k.new_empty(len(parts), dtype=torch.int32)
         targets = index_k.new_empty(windows.room * row.block, dtype=torch.float32)
         for window in windows:
             kl_queries[(chunk.blocks,)](
                 *self.given, self.kl, self.into_q, self.into_w, parts, part_rows, targets,
-                **chunk.told_writers(window), **row.indexer, N=layout.keys_kl, LAST=layout.keys_kl_last,
+                **chunk.told_writers(window), J=heads, E=dim, N=layout.keys_kl, LAST=layout.keys_kl_last,
                 WITH_GRADIENT=self.with_gradient, num_warps=layout.warps, num_stages=layout.stages,
             )  # fmt: skip
             if self.with_gradient:
