@@ -40,7 +40,12 @@ def encode(fields: dict[str, Any], setting: str, tokenizer: tokenizers.Tokenizer
     """One sample as arrays: ids, labels, and of pictures patches and grid."""
     if setting == "tokenise":
         assert tokenizer is not None
-        ids = np.array([*tokenizer.encode(fields["txt"].decode(), add_special_tokens=False).ids, tokenizer.token_to_id(END)])
+        ids = np.array(
+            [
+                *tokenizer.encode_batch_fast([fields["txt"].decode()], add_special_tokens=False)[0].ids,
+                tokenizer.token_to_id(END),
+            ]
+        )
         ids = ids.astype(np.int32)
     else:
         ids = np.frombuffer(fields["ids"], dtype=np.int32)

@@ -24,7 +24,7 @@ from manifests.errors import CorruptCorpusError, CostMismatchError
 from manifests.migration import origins
 from manifests.places import place
 from manifests.rendering import Rendered, render
-from manifests.sample import messages_from_rows
+from manifests.sample import Message, messages_from_rows
 from manifests.tokenizer import Tokenizer, load_tokenizer
 from manifests.visual import VisualSpec
 from trainer.block_cache import BlockCache, patiently
@@ -116,8 +116,8 @@ class SequenceReader:
         self._lock = threading.Lock()
 
     @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """The recipe's, with the tokens of short texts at hand."""
+    def tokenizer(self) -> _RememberingTokenizer:
+        """The recipe's, with tokens at hand."""
         return _RememberingTokenizer(load_tokenizer(self.settings.tokenizer))
 
     def read(self, order: Order) -> PackedArrays:
@@ -153,7 +153,9 @@ class SequenceReader:
             CostMismatchError, CorruptCorpusError: as `read`.
         """
         if order.kept is None:
-            return tokens_of([self.render(segment) for segment in order.segments])
+            messages = [messages_from_rows(self.rows.messages(segment)) for segment in order.segments]
+            self.tokenizer.prepare(messages)
+            return tokens_of([self._rendered(*each) for each in zip(order.segments, messages, strict=True)])
         folder, sequences = order.kept
         store = self._stores.get(folder)
         if store is None:
@@ -178,8 +180,10 @@ class SequenceReader:
 
     def render(self, segment: Segment) -> Rendered:
         """The tokens of one sample, checked against its row."""
-        messages = self.rows.messages(segment)
-        rendered = render(messages_from_rows(messages), self.tokenizer, self.settings.visual)
+        return self._rendered(segment, messages_from_rows(self.rows.messages(segment)))
+
+    def _rendered(self, segment: Segment, messages: tuple[Message, ...]) -> Rendered:
+        rendered = render(messages, self.tokenizer, self.settings.visual)
         cost = rendered.cost
         if (cost.total, cost.visual) != (segment.total, segment.visual):
             raise CostMismatchError(
@@ -191,15 +195,26 @@ class SequenceReader:
 
 
 class _RememberingTokenizer(Tokenizer):
-    """The same tokens; those of short texts are made once."""
+    """The same tokens. Those of short texts are made once, those of a sequence's other texts all at once.
+
+    Without offsets and in one call the library takes 0.8 of the time (qwen3, texts of 2,500 characters); the ids are equal.
+    """
 
     def __init__(self, whole: Tokenizer) -> None:
         self.name, self.fingerprint, self._inner = whole.name, whole.fingerprint, whole._inner
         self._short: dict[str, list[int]] = {}
+        self._ready: dict[str, list[int]] = {}
+
+    def prepare(self, samples: list[tuple[Message, ...]]) -> None:
+        """Makes the tokens of all longer texts of these samples; they are known until the next call."""
+        texts = [part.text for messages in samples for message in messages for part in message.parts if part.text]
+        longer = list(dict.fromkeys(text for text in texts if len(text) > SHORT))
+        encoded = self._inner.encode_batch_fast(longer, add_special_tokens=False)
+        self._ready = {text: list(one.ids) for text, one in zip(longer, encoded, strict=True)}
 
     def encode(self, text: str) -> list[int]:
         if len(text) > SHORT:
-            return super().encode(text)
+            return self._ready.get(text) or super().encode(text)
         ids = self._short.get(text)
         if ids is None:
             if len(self._short) >= SHORT_TEXTS:
