@@ -112,9 +112,9 @@ def test_ragged_packs_with_samples_of_one_token(top_k):
 
 
 @pytest.mark.parametrize("top_k", [None, 9])
-@pytest.mark.parametrize(("heads", "groups", "dim"), [(1, 1, 64), (4, 2, 128), (8, 1, 64)])
-def test_one_two_and_eight_heads_a_group(heads, groups, dim, top_k):
-    _check(_row([21, 12], heads=heads, groups=groups, dim=dim, index_heads=1, index_dim=32, top_k=top_k))
+@pytest.mark.parametrize(("heads", "groups", "dim", "index_heads"), [(1, 1, 64, 1), (4, 2, 128, 4), (8, 1, 64, 16)])
+def test_one_two_and_eight_heads_a_group(heads, groups, dim, index_heads, top_k):
+    _check(_row([21, 12], heads=heads, groups=groups, dim=dim, index_heads=index_heads, index_dim=32, top_k=top_k))
 
 
 @pytest.mark.parametrize("top_k", [None, 9])
