@@ -2,10 +2,11 @@
 
     python benchmarks/checkpoints.py [--experts 64] [--steps 6] [--rounds 3]
 
-One engine (ZeRO 1, one process, fp32), text of random tokens, a checkpoint after every second step. Printed: seconds that a
-save adds to the steps, median of the rounds, and as a ratio to DeepSpeed's own `save_checkpoint` in the same run, which neither
-forces files to disk nor makes checksums; bytes; and what going on with another number of processes costs: nothing more here, a
-conversion of the whole checkpoint with `ds_to_universal` there.
+One engine (ZeRO 1, one process, fp32), text of random tokens, a checkpoint after every second step. Printed, as medians of the
+rounds: seconds for which a save stops training, and that as a ratio to DeepSpeed's own `save_checkpoint` in the same run, which
+neither forces files to disk nor makes checksums; seconds that a save adds in all (writing behind takes processor time from the
+steps); bytes; and what going on with another number of processes costs: nothing more here, a conversion of the whole checkpoint
+with `ds_to_universal` there.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def main() -> int:
     parser.add_argument("--experts", type=int, default=64)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tokens", type=int, default=1024)
+    parser.add_argument("--tokens", type=int, default=256)
     arguments = parser.parse_args()
     ranks, recipe = start_ranks(), laptop()
     train = dataclasses.replace(recipe.train, precision="fp32", zero_stage=1, activation_checkpointing=False)
@@ -65,15 +66,18 @@ def main() -> int:
         targets=arguments.tokens - 1, visual_tokens=0,
     )  # fmt: skip
 
-    def steps(save: Callable[[int], None], finish: Callable[[], None]) -> float:
-        """Seconds of all steps with a save after every second one."""
+    def steps(save: Callable[[int], None], finish: Callable[[], None]) -> tuple[float, float]:
+        """Seconds of all steps with a save after every second one, and how many of them training stood still in ``save``."""
+        stood = 0.0
         begun = time.perf_counter()
         for step in range(1, arguments.steps + 1):
             engine.step(StepBatches(step=step, batches=((batch, 1.0),), waited_s=0.0), 1e-3)
             if step % 2 == 0:
+                called = time.perf_counter()
                 save(step)
+                stood += time.perf_counter() - called
         finish()
-        return time.perf_counter() - begun
+        return time.perf_counter() - begun, stood
 
     with tempfile.TemporaryDirectory() as folder:
         in_its_way = Checkpoints(Path(folder) / "front", ranks)
@@ -85,7 +89,12 @@ def main() -> int:
 
         def deepspeed_saves(step: int) -> None:
             with quietly():
-                engine.engine.save_checkpoint(str(theirs), tag=f"step-{step}", exclude_frozen_parameters=True)
+                engine.engine.save_checkpoint(
+                    str(theirs),
+                    client_state={"universal_checkpoint_info": {}},
+                    tag=f"step-{step}",
+                    exclude_frozen_parameters=True,
+                )
 
         def drop() -> None:
             for old in sorted(theirs.glob("step-*"))[:-1]:
@@ -98,17 +107,22 @@ def main() -> int:
             "DeepSpeed": (deepspeed_saves, drop),
         }
         steps(*ways["none"])
-        took: dict[str, list[float]] = {name: [] for name in ways}
+        took: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
         for _ in range(arguments.rounds):
             for name, way in ways.items():
                 took[name].append(steps(*way))
         saves = arguments.steps // 2
-        bare = statistics.median(took["none"])
-        added = {name: (statistics.median(times) - bare) / saves for name, times in took.items() if name != "none"}
+        bare = statistics.median(whole for whole, _ in took["none"])
         trained = sum(parameter.numel() for parameter in engine.trained)
         print(f"{trained:,} trained parameters, a step {bare / arguments.steps:.2f} s, load {os.getloadavg()[0]:.1f}")
-        for name, seconds in added.items():
-            print(f"{name:<18} a save adds {seconds:6.2f} s  ({seconds / added['DeepSpeed']:.2f} of DeepSpeed's)")
+        theirs_s = statistics.median(stood for _, stood in took["DeepSpeed"]) / saves
+        for name in list(ways)[1:]:
+            stands = statistics.median(stood for _, stood in took[name]) / saves
+            adds = (statistics.median(whole for whole, _ in took[name]) - bare) / saves
+            print(
+                f"{name:<18} a save stops training for {stands:6.2f} s ({stands / theirs_s:.2f} of DeepSpeed's), "
+                f"adds {adds:6.2f} s"
+            )
         mine, other = (size(max(path.glob("step-*"))) for path in (in_its_way.folder, theirs))
         print(f"bytes: {mine / 1e6:,.0f} MB against {other / 1e6:,.0f} MB")
 

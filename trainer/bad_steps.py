@@ -91,6 +91,16 @@ class StepRule:
                 f"Lower the learning rate, leave the samples out, or raise train.spike_mads if these losses are in order"
             )
 
+    @staticmethod
+    def require_learnt(where: str, updates: int, file: Path) -> None:
+        """Ends the run when a phase, however short, changed nothing at all.
+
+        Raises:
+            TooManySkippedError: there were no updates.
+        """
+        if not updates:
+            raise TooManySkippedError(f"{where}: every step was skipped; {file} lists them with their samples")
+
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         return {"recent": list(self._recent), "skipped": list(self._skipped)}

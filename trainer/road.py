@@ -309,6 +309,7 @@ class _Run:
                     )
                     checkpoints.save(here, engine.state.snapshot(), rule.state())
                     self.seeing.checkpoint(steps)
+        rule.require_learnt(label, engine.updates, self.folder.skipped.path)
         last = phase.index == len(phases) - 1
         write_model(
             self.folder.model(number) if last else self.folder.phase_model(number, phase.index), engine.export, self.ranks

@@ -93,6 +93,11 @@ def test_too_many_in_a_window_end_the_run_and_name_the_file() -> None:
         rule.require_sound("stage 1, step 5", Path("run/skipped.jsonl"))
 
 
+def test_a_phase_that_changed_nothing_is_no_phase() -> None:
+    with pytest.raises(TooManySkippedError, match=r"stage 0/align: every step was skipped; run/skipped\.jsonl lists them"):
+        StepRule.require_learnt("stage 0/align", 0, Path("run/skipped.jsonl"))
+
+
 @pytest.mark.parametrize("zero", [0, 1, 2, 3])
 def test_a_skipped_step_leaves_no_trace_in_weights_moments_and_gradients(
     tiny_corpus: TinyCorpus, monkeypatch: pytest.MonkeyPatch, zero: int

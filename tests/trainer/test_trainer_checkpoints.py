@@ -186,6 +186,60 @@ def test_a_defect_is_not_taken_for_a_full_disk(tmp_path: Path, monkeypatch: pyte
         save(checkpoints, 4)
 
 
+class Together:
+    """Sums over threads that stand for the ranks of a run, as `Ranks.total` makes them over processes."""
+
+    def __init__(self, world: int) -> None:
+        self.barrier, self.given = threading.Barrier(world, timeout=20), [[0.0]] * world
+
+    def total(self, rank: int, values: list[float]) -> list[float]:
+        self.given[rank] = values
+        self.barrier.wait()
+        sums = [sum(each) for each in zip(*self.given, strict=True)]
+        self.barrier.wait()
+        return sums
+
+
+@pytest.mark.parametrize("in_background", [False, True])
+@pytest.mark.parametrize("loser", [0, 1])
+def test_ranks_agree_on_what_one_of_them_could_not_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_background: bool, loser: int
+) -> None:
+    """Steps 4 and 8 to 10 fail on one of two ranks: both drop step 4, both end at the second of 8 and 10, step 6 stands."""
+    together, genuine = Together(2), trainer.checkpoints.save_file
+
+    def write(tensors: Any, path: Path) -> None:
+        if path.name == f"rank-{loser:05d}.safetensors" and any(f"{step:08d}" in str(path) for step in (4, 8, 10)):
+            raise FULL
+        genuine(tensors, path)
+
+    class OneOfTwo(Ranks):
+        def total(self, values: Any) -> list[float]:
+            return together.total(self.rank, list(values))
+
+    monkeypatch.setattr(trainer.checkpoints, "save_file", write)
+    ends: dict[int, str] = {}
+
+    def run(rank: int) -> None:
+        checkpoints = Checkpoints(tmp_path, OneOfTwo(rank=rank, world=2, device=ALONE.device), in_background=in_background)
+        try:
+            for steps in (2, 4, 6, 8, 10):
+                save(checkpoints, steps)
+            checkpoints.settle()
+        except CheckpointWriteError as error:
+            ends[rank] = str(error)
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {path.name for path in tmp_path.iterdir()} == {"step-00000002", "step-00000006"}
+    assert "step-00000010 could not be written ([Errno 28] No space left" in ends[loser]
+    assert "nor the one before it: make room, then go on from step-00000006" in ends[1 - loser]
+    assert len(list((tmp_path / "step-00000006").glob("rank-*.safetensors"))) == 2
+
+
 def test_a_model_folder_appears_whole(tmp_path: Path) -> None:
     def fails(folder: Path) -> None:
         folder.mkdir()
