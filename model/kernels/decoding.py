@@ -28,11 +28,10 @@ import triton.language as tl
 from model.dsa_reference import SampleAttention
 from model.kernels.build import Build
 from model.kernels.dispatch import DecodeBatch
-from model.kernels.index_selection import reason_not_indexer
+from model.kernels.index_selection import reason_not_indexer, served_types
 from model.kernels.ordering import best_places, image, kth_largest
 
 SPLIT, SAMPLE, PART = 2048, 4096, 128
-_TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
 @triton.jit
@@ -195,8 +194,8 @@ def _merge_parts(partial, peaks, sums, out, parts, D: tl.constexpr, C: tl.conste
 def reason_not(batch: DecodeBatch) -> str | None:
     """Why these kernels cannot serve the step; None when they can."""
     heads, dim = batch.q.shape[1:]
-    if batch.q.dtype not in _TYPES:
-        return f"queries are {batch.q.dtype}, kernels take float32, bfloat16 and float16"
+    if batch.q.dtype not in served_types():
+        return f"queries are {batch.q.dtype}, kernels take {', '.join(map(str, served_types()))}"
     if dim not in (16, 32, 64, 128, 256):
         return f"the head dim is {dim}, kernels take 16, 32, 64, 128 and 256"
     if heads // batch.k[0].shape[1] > 64:

@@ -21,7 +21,7 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
@@ -159,20 +159,27 @@ def kernel(name: Name, call: PackedRow | DecodeBatch) -> Any | None:
 
 def attend_row(row: PackedRow) -> SampleAttention | None:
     """The whole row through kernels, or None where the plain path has to. `selected` counts from the start of the row."""
-    if row.top_k is None:
-        warmup = kernel("warmup", row)
-        return None if warmup is None else cast(SampleAttention, warmup.serve(row))
-    select = kernel("select", row)
-    sparse = None if select is None else kernel("sparse", row)
-    if select is None or sparse is None:
-        return None
-    return cast(SampleAttention, sparse.serve(row, select.serve(row)))
+    with _launching_on(row.device):
+        if row.top_k is None:
+            warmup = kernel("warmup", row)
+            return None if warmup is None else cast(SampleAttention, warmup.serve(row))
+        select = kernel("select", row)
+        sparse = None if select is None else kernel("sparse", row)
+        if select is None or sparse is None:
+            return None
+        return cast(SampleAttention, sparse.serve(row, select.serve(row)))
 
 
 def decode(batch: DecodeBatch) -> SampleAttention | None:
     """One step of every sequence through the kernel, or None where the plain path has to."""
-    module = kernel("decode", batch)
-    return None if module is None else cast(SampleAttention, module.serve(batch))
+    with _launching_on(batch.device):
+        module = kernel("decode", batch)
+        return None if module is None else cast(SampleAttention, module.serve(batch))
+
+
+def _launching_on(device: torch.device) -> AbstractContextManager[object]:
+    """Triton launches on the current device, wherever the tensors are."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _one_of(choices: tuple[str, ...], given: str, source: str) -> Any:

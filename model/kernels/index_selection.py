@@ -36,7 +36,7 @@ import triton.language as tl
 from torch import Tensor
 
 from model.kernels.build import Build
-from model.kernels.dispatch import PackedRow, index_precision
+from model.kernels.dispatch import PackedRow, index_precision, interpreted
 from model.kernels.ordering import best_places, from_image, image, kth_largest, ones_in
 from model.kernels.quantisation import quantised_indexer
 from model.kernels.row_blocks import whole_samples
@@ -44,7 +44,6 @@ from model.kernels.row_blocks import whole_samples
 SCRATCH_BYTES = 1 << 30
 SAMPLE = 2048
 MAX_TOP_K = 4096
-_DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float8_e4m3fn: "fp8e4nv"}
 
 
 @triton.jit
@@ -260,11 +259,16 @@ def reason_not(row: PackedRow) -> str | None:
     return reason_not_indexer(row.index_q, row.index_w, row.top_k)
 
 
+def served_types() -> tuple[torch.dtype, ...]:
+    """Half precision; on the interpreter float32 too, whose products on a GPU leave the tensor cores and spill registers."""
+    return (torch.bfloat16, torch.float16, *((torch.float32,) if interpreted() else ()))
+
+
 def reason_not_indexer(index_q: Tensor, index_w: Tensor, top_k: int | None) -> str | None:
     """What the selection of a row and of a decoding step ask of the indexer's tensors."""
     dim = index_q.shape[-1]
-    if index_q.dtype not in _DTYPES:
-        return f"indexer queries are {index_q.dtype}, kernels take float32, bfloat16 and float16"
+    if index_q.dtype not in served_types():
+        return f"indexer queries are {index_q.dtype}, kernels take {', '.join(map(str, served_types()))}"
     if dim not in (16, 32, 64, 128):
         return f"the indexer's head dim is {dim}, kernels take 16, 32, 64 and 128"
     if top_k is None or not 1 <= top_k <= MAX_TOP_K:
