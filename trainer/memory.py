@@ -6,8 +6,9 @@ test counts):
 
     weights      P w, / W under ZeRO 3; with E: + X w / E
     gathered     ZeRO 3 alone: whole weights while they are used, at most `LIVE` of them
-    gradients    T w, / W under ZeRO 2 and 3; with E: + 4 X / E; and a bucket of at most `BUCKET` values being summed
-    optimiser    ZeRO 1 to 3: 12 T / W, a float32 copy and two moments; with E: + 12 X / E
+    gradients    T w, / W under ZeRO 2 and 3; with E: + X w / E, / W instead under ZeRO 2; and a bucket of at most `BUCKET`
+                 values being summed, with E always as many
+    optimiser    ZeRO 1 to 3: 12 T / W, a float32 copy and two moments; with E: + 12 X / W
                  ZeRO 0: the two moments, 8 T (fp32 only: in bf16 it keeps no copy, and is refused)
     activations  `model.activations` for one packed sequence that is one sample as long as the context, on one of its ranks
 
@@ -84,6 +85,7 @@ def memory(recipe: Recipe, config: ModelConfig, stage: StageSpec, phase: PhaseSp
     every = held.every if apart else held.every + held.experts
     trained = held.trained if apart else held.trained + held.trained_experts
     experts, trained_experts = (n / layout.expert if apart else 0.0 for n in (held.experts, held.trained_experts))
+    peers = ranks // layout.expert  # those that have the same experts
     divided = {stage: ranks if layout.zero >= stage else 1 for stage in (1, 2, 3)}
     kept = activations(
         config,
@@ -95,11 +97,14 @@ def memory(recipe: Recipe, config: ModelConfig, stage: StageSpec, phase: PhaseSp
         width=w,
         ranks=layout.sequence,
     )
+    bucket = BUCKET if trained_experts else min(trained, BUCKET)
     return Memory(
         weights=every * w / divided[3] + experts * w,
         gathered=min(every, LIVE) * w * (1 - 1 / ranks) if layout.zero == 3 else 0.0,
-        gradients=trained * w / divided[2] + 4 * trained_experts + (min(trained, BUCKET) * w if ranks > 1 else 0),
-        optimiser=(8 if layout.zero == 0 else 12) * trained / divided[1] + 12 * trained_experts,
+        gradients=trained * w / divided[2]
+        + trained_experts * w / (peers if layout.zero == 2 else 1)
+        + (bucket * w if ranks > 1 else 0),
+        optimiser=(8 if layout.zero == 0 else 12) * trained / divided[1] + 12 * trained_experts / peers,
         activations=kept.peak,
     )
 

@@ -18,7 +18,9 @@ from manifests.recipe_json import recipe_from_json
 from trainer.build import build_model
 from trainer.collate import PackedBatch
 from trainer.engine import PhaseEngine
+from trainer.launch import Launch
 from trainer.loader import StepBatches
+from trainer.parallel import make_groups
 from trainer.ranks import start_ranks
 
 
@@ -60,16 +62,18 @@ def main() -> None:
         image_grid_thw=None, targets=63, visual_tokens=0,
     )  # fmt: skip
     results = {}
-    for zero, precision in ((0, "fp32"), (1, "bf16"), (2, "bf16"), (3, "bf16")):
+    for zero, precision, experts in ((0, "fp32", 1), (1, "bf16", 1), (2, "bf16", 1), (3, "bf16", 1), (1, "bf16", 2)):
         train = dataclasses.replace(recipe.train, zero_stage=zero, precision=precision)
         before = held()
         model = build_model(dataclasses.replace(recipe, train=train))
-        engine = PhaseEngine(model, recipe.stages[3].phases[0], train, passes=2, ranks=ranks)
+        engine = PhaseEngine(
+            model, recipe.stages[3].phases[0], train, passes=2, ranks=ranks, groups=make_groups(Launch(expert_parallel=experts))
+        )
         batches = ((batch, 1.0),) * 2
         engine.step(StepBatches(step=0, batches=batches, waited_s=0.0), 1e-4)
         between, after_first = held() - before, watched(engine.engine)
         engine.step(StepBatches(step=1, batches=batches, waited_s=0.0), 1e-4)
-        results[f"{zero} {precision}"] = {"between": between, "first pass": after_first[0] - before}
+        results[f"{zero} {precision} {experts}"] = {"between": between, "first pass": after_first[0] - before}
         engine.close()
         del engine, model
     if ranks.leads:

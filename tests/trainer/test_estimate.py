@@ -132,7 +132,7 @@ def test_what_does_not_fit_is_named_with_its_parts_and_a_remedy() -> None:
     assert named["weights"] == pytest.approx(long.memory.weights / long.room, abs=0.01)
     assert max(map(len, lines)) <= 80
     fix = remedy(recipe, figures, 3, gpu="h100", gpus=64, given={"zero": 2, "sequence": 1, "expert": 1})
-    assert fix == "it fits with --zero 3 --sequence-parallel 4"
+    assert fix == "it fits with --zero 2 --sequence-parallel 4 --expert-parallel 4"
     assert estimate(recipe, figures, gpu="h100", gpus=64, zero=3, sequence=4)[4].fits
     more = remedy(recipe, figures, 3, gpu="a100", gpus=1, given={})
     assert more.startswith("it fits on ")
