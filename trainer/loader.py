@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from manifests.catalog import Catalog
 from manifests.recipe import Recipe
@@ -96,6 +97,8 @@ class StepLoader:
         self.sequences, self.per_step, self.first, self.last = sequences, per_step, first, last
         self.rank, self.world = rank, world
         self.pool, self.pinned = pool, pinned
+        # Pinning from a thread that was told no device would open a context on the first one.
+        self._device = torch.cuda.current_device() if pinned else None
         self._ready: queue.Queue[Passes | BaseException] = queue.Queue(maxsize=ahead or self._ahead())
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read_ahead, name="longreel-loader", daemon=True)
@@ -146,6 +149,8 @@ class StepLoader:
 
     def _read_ahead(self) -> None:
         try:
+            if self._device is not None:
+                torch.cuda.set_device(self._device)
             arrays = self._arrays()
             for positions, weights in self._positions():
                 batches = []
@@ -215,6 +220,8 @@ class Loader:
 
     def sequences(self, *, stage: int, split: str) -> StageSequences:
         """The sequences of a stage; where the launch keeps tokens, those that are missing are made now."""
+        if split == "train":
+            self._processes()  # they start while the model is loaded
         sequences = StageSequences(
             self.catalog,
             self.recipe,

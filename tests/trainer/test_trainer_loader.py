@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -55,6 +57,17 @@ def test_batches_hold_exactly_the_counted_tokens(tiny_corpus: TinyCorpus) -> Non
         assert int((batch.input_ids == pad).sum()) == batch.visual_tokens
         if batch.pixel_values is not None and batch.image_grid_thw is not None:
             assert len(batch.pixel_values) == int(batch.image_grid_thw.prod(1).sum()) == 4 * batch.visual_tokens
+
+
+def test_tokens_are_those_that_curation_counted(tiny_corpus: TinyCorpus) -> None:
+    by_id = {sample.sample_id: sample for sample in tiny_corpus.samples["train"]}
+    reader = sequences(tiny_corpus)
+    for position in range(len(reader)):
+        samples = [by_id[sample_id] for sample_id in reader.sample_ids(position)]
+        rendered = [render(each.messages, tiny_corpus.tokenizer, tiny_corpus.recipe.visual) for each in samples]
+        tokens = reader.reader.tokens(reader.order(position))
+        assert tokens.ids.tolist() == [token for one in rendered for token in one.ids.tolist()]
+        assert tokens.labels.tolist() == [label for one in rendered for label in one.labels.tolist()]
 
 
 def test_labels_never_cross_samples(tiny_corpus: TinyCorpus) -> None:
@@ -265,6 +278,43 @@ def test_leaving_early_ends_the_processes(tiny_corpus: TinyCorpus) -> None:
             (step,) = steps
         assert torch.equal(step.batches[0][0].input_ids, sequences(tiny_corpus).batch(5).input_ids)
     assert all(process.process.poll() is not None for process in processes)
+
+
+TRAIN = """
+import sys, time
+from manifests.catalog import Catalog
+from trainer.launch import Launch
+from trainer.loader import Loader
+from trainer.stage_manifest import read_stages
+catalog = Catalog(sys.argv[1])
+with Loader(catalog, read_stages(catalog, "pocket")[1].recipe, launch=Launch(workers=2)) as loader:
+    sequences = loader.sequences(stage=1, split="train")
+    with loader.steps(sequences, per_step=1, first=0, last=len(sequences)) as steps:
+        next(iter(steps))
+        print(*(process.process.pid for process in loader._pool.processes), flush=True)
+        time.sleep(60)
+"""
+
+
+def test_processes_end_with_a_killed_trainer(tiny_corpus: TinyCorpus) -> None:
+    trainer = subprocess.Popen([sys.executable, "-c", TRAIN, str(tiny_corpus.folder)], stdout=subprocess.PIPE, text=True)
+    with trainer:
+        assert trainer.stdout is not None
+        readers = [int(word) for word in trainer.stdout.readline().split()]
+        trainer.kill()
+    assert len(readers) == 2
+    deadline = time.monotonic() + 20
+    while alive := [pid for pid in readers if is_running(pid)]:
+        assert time.monotonic() < deadline, alive
+        time.sleep(0.05)
+
+
+def is_running(process: int) -> bool:
+    """Whether a process is there and is no zombie that nobody waits for."""
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.mark.parametrize("workers", [0, 1])
