@@ -8,7 +8,7 @@
       steps                                    28                54
       tokens                               41,000            79,000
       operations                          1.2e+13           3.4e+13
-      memory a process                    0.1 GiB           0.2 GiB
+      memory for tensors, at most         0.1 GiB           0.2 GiB
       expected                               12 s              43 s
 
 Operations and memory are `trainer.estimate`'s and `trainer.memory`'s; memory is an upper bound, for a sequence as long as the
@@ -65,7 +65,7 @@ def announcement(
     flops = [share * training_flops(recipe, config, phase.spec, counted) for share, phase in zip(shares, phases, strict=True)]
     rows.append(("  operations", f"{sum(flops):.2g}", [f"{count:.2g}" for count in flops]))
     held = [memory(recipe, config, manifest.spec, phase.spec, layout).total for phase in phases]
-    rows.append(("  memory a process, at most", "", [f"{size / 2**30:,.2f} GiB" for size in held]))
+    rows.append(("  memory for tensors, at most", "", [f"{size / 2**30:,.2f} GiB" for size in held]))
     rate = measured_rate(lines)
     times = ["not measured yet" if rate is None else duration(count / rate) for count in flops]
     rows.append(("  expected time", "" if rate is None else duration(sum(flops) / rate), times))

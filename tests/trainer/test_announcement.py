@@ -47,7 +47,7 @@ def test_the_table_counts_what_trains_and_what_it_costs(tiny_corpus: TinyCorpus,
     assert table["attention"] == ["warmup", "sparse"]
     row = whole_run[1].stages[2]
     assert [table["steps"][0], table["tokens"][0]] == [f"{row['steps']:,}", f"{row['tokens']:,}"]
-    assert all(cell.endswith("GiB") for cell in table["memory a process, at most"])
+    assert all(cell.endswith("GiB") for cell in table["memory for tensors, at most"])
     flops = [float(cell) for cell in table["operations"]]
     assert flops[0] == pytest.approx(flops[1] + flops[2], rel=0.1)
     measured = sum(line["flops"] for line in read_metrics(whole_run[0]) if line["stage"] == 2)
