@@ -13,11 +13,13 @@ import torch
 from safetensors.torch import load_file
 from tiny_corpus import TinyCorpus, read_metrics, tiny_recipe
 
+from manifests.catalog import Catalog
 from manifests.errors import UsageError
 from manifests.recipe import Recipe
 from model.vlm import part_of
 from trainer import train
-from trainer.build import build_model
+from trainer.build import build_model, load_model
+from trainer.loader import StageSequences
 from trainer.metrics import MetricsFile, TrainResult
 
 
@@ -50,6 +52,28 @@ def test_freeze_rules(tiny_corpus: TinyCorpus, whole_run: tuple[Path, TrainResul
     for part, before, after in (("projector", start, stages[0]), ("indexer", stages[1], warmed)):
         untouched = {name for name in start if part_of(name) == part and bytes_of(before[name]) == bytes_of(after[name])}
         assert not untouched
+
+
+@pytest.mark.parametrize(("stage", "phase", "start"), [(1, 0, "stage0/model"), (2, 1, "stage2/phase0/model")])
+def test_a_stage_and_a_phase_start_from_the_model_before_them(
+    tiny_corpus: TinyCorpus, whole_run: tuple[Path, TrainResult], stage: int, phase: int, start: str
+) -> None:
+    """The first step's loss is that of the model which the stage or phase before left, on the sequences that are due."""
+    spec = tiny_corpus.recipe.stages[stage].phases[phase]
+    lines = [line for line in read_metrics(whole_run[0]) if line["stage"] == stage]
+    first = next(line for line in lines if line["phase"] == spec.name)
+    model = load_model(whole_run[0] / start, tiny_corpus.recipe.train)
+    reader = StageSequences(Catalog(tiny_corpus.folder), tiny_corpus.recipe, stage=stage, split="train")
+    batches = [reader.batch(position) for position in range(*first["sequences"])]
+    losses = torch.zeros(())
+    for b in batches:
+        output = model(
+            b.input_ids, cu_seqlens=b.cu_seqlens, pixel_values=b.pixel_values, image_grid_thw=b.image_grid_thw,
+            attention=spec.attention, labels=b.labels,
+        )  # fmt: skip
+        losses += output.token_losses_sum.detach()
+    assert first["loss"] == pytest.approx(float(losses) / sum(b.targets for b in batches), rel=1e-6)
+    assert lines.index(first) == first["step"] - 1
 
 
 def test_metrics_hold_each_step_once_and_the_summary_agrees(whole_run: tuple[Path, TrainResult]) -> None:
