@@ -7,8 +7,9 @@
 One run of four stages (five phases) on a tiny corpus is killed again and again, all its processes at once, at steps drawn from
 those ahead, some a moment later, so that kills also fall into saving, exporting and evaluating. On a fixed number of processes
 losses and gradient norms must be the same to the bit, and so must every stage's model; on changing numbers the samples of each
-step must be the same, and the losses to rounding: sparse attention chooses keys, so that rounding grows from step to step, and
-the largest difference is printed by stage. The tests use its functions for a few kills.
+step must be the same. Losses then differ by rounding, which grows from step to step once keys and experts are chosen by it; so
+they may differ by ten times what two uninterrupted runs differ by, one on each of the first two numbers. The tests use its
+functions for a few kills.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import random
 import signal
@@ -38,6 +40,7 @@ from tiny_corpus import TinyCorpus, read_metrics, tiny_recipe, write_tokenizer  
 from manifests.fingerprint import canonical_json, sha256_file  # noqa: E402
 from manifests.recipe import Recipe  # noqa: E402
 
+SAME = {True: "bit-identical, models too", False: "the same samples in the same order"}
 COMPARED = ("loss", "grad_norm", "indexer_loss", "balance_loss", "skipped")
 RUN = """
 import json, os, signal, sys
@@ -203,13 +206,16 @@ def main() -> int:
             unfinished = [path.parent.name for path in broken.glob("stage*/checkpoints/.unfinished-*")]
             print(f"kill {kills} after step {steps_done(broken)}{', while saving' if unfinished else ''}", flush=True)
         ended(begin(broken, kills))
-        found = differences(whole, broken, tolerance=0.0 if exact else 1e-2)
+        found = differences(whole, broken, tolerance=0.0 if exact else math.inf)
         print("\n".join(found[:20]))
-        print(
-            f"{kills} kills, {total} steps: {f'{len(found)} differences' if found else 'no difference in samples and losses'}"
-        )
-        for stage in range(4):
-            print(f"stage {stage}: largest relative difference of a loss {largest(whole, broken, stage):.2g}")
+        print(f"{kills} kills, {total} steps: {f'{len(found)} differences' if found else SAME[exact]}", flush=True)
+        if not exact:
+            ended(begin(other := Path(folder) / "other", 1))
+            for stage in range(4):
+                differs, control = (largest(whole, run, stage) for run in (broken, other))
+                print(f"stage {stage}: losses differ by {differs:.2g} at most, between two uninterrupted runs by {control:.2g}")
+                if differs > 10 * control + 1e-6:
+                    found.append(f"stage {stage}")
     return min(len(found), 1)
 
 
