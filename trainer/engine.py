@@ -325,7 +325,7 @@ def _configuration(phase: PhaseSpec, train: TrainSpec, passes: int, *, divided: 
         },
         "zero_optimization": {
             "stage": train.zero_stage,
-            "contiguous_gradients": divided and train.zero_stage == 2,
+            "contiguous_gradients": divided,
             "overlap_comm": False,
         },
         "zero_allow_untested_optimizer": True,
