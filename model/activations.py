@@ -21,7 +21,7 @@ from typing import Literal
 from model.config import AttentionMode, DecoderConfig, ModelConfig, VisionConfig
 
 Trained = Literal["everything", "projector", "indexer"]
-_FLOAT, _INT32, _INT64, _BOOL = 4, 4, 8, 1
+_FLOAT, _INT32, _INT64 = 4, 4, 8
 # `model.losses.CHUNK_ELEMENTS`, whose module loads torch; a test holds them together.
 LOSS_CHUNK = 2**23
 
@@ -158,8 +158,6 @@ def _decoder_layer(decoder: DecoderConfig, row: _Row, *, sparse: bool, trains: b
         attention += decoder.heads * _FLOAT
         attention += query * row.width if trains and (len(set(row.lengths)) > 1 or row.ranks > 1) else 0
     seen = 2 * key * wide * (row.keys if sparse else row.whole)
-    if not sparse and row.ranks > 1:
-        seen += tokens * row.keys // 2 * _BOOL  # who sees whom, for queries that do not start a sample
     router = (moe.experts + chosen + (1 if moe.renormalise else 0)) * _FLOAT
     # The gate and up values of each row, and its weight. The rows themselves and what is made of them are computed again.
     experts = (2 * chosen * moe.expert_size + (chosen if moe.renormalise else 0)) * row.width
