@@ -156,9 +156,9 @@ def largest(whole: Path, broken: Path, stage: int) -> float:
     return max(abs(one["loss"] - other["loss"]) / one["loss"] for one, other in pairs if one["stage"] == stage)
 
 
-def same(one: float | None, other: float | None, tolerance: float) -> bool:
+def same(one: float | str | None, other: float | str | None, tolerance: float) -> bool:
     """Whether two figures are equal, or differ by less than the tolerance."""
-    if one is None or other is None or not tolerance:
+    if one == other or not tolerance or not isinstance(one, float) or not isinstance(other, float):
         return one == other
     return abs(one - other) <= tolerance * max(abs(one), abs(other))
 
