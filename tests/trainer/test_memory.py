@@ -46,7 +46,7 @@ def test_two_ranks_hold_what_is_said(two_ranks: dict[str, dict[str, int]], token
     zero, precision, experts = int(way[0]), way.split()[1], int(way[-1])
     found = two_ranks[way]
     plan = said(tiny_recipe(tokenizer_folder), Layout(2, zero=zero, expert=experts), precision=precision)
-    # All that trains is one bucket; divided experts take a whole one, which is gone when backward is done.
+    # All that trains is one bucket; divided experts take a whole one, which may be gone when backward is done.
     whole = said(tiny_recipe(tokenizer_folder), Layout(1, zero=0), precision=precision).weights
     gradients = plan.gradients - (2 * BUCKET if experts > 1 else whole)
     summed = gradients if experts > 1 else plan.gradients
@@ -54,8 +54,9 @@ def test_two_ranks_hold_what_is_said(two_ranks: dict[str, dict[str, int]], token
     # Under ZeRO 3 parameters below DeepSpeed's threshold stay whole, and the largest here is not far above it.
     assert lasting <= found["between"] * 1.001
     assert found["between"] <= 1.02 * lasting + plan.gathered
-    assert plan.weights + plan.optimiser + gradients <= found["first pass"] * 1.001
-    assert found["first pass"] <= 1.02 * (plan.weights + plan.optimiser + summed) + plan.gathered
+    first = found["first pass"] - (2 * BUCKET if experts > 1 and found["first pass"] > 2 * BUCKET else 0)
+    assert plan.weights + plan.optimiser + gradients <= first * 1.001
+    assert first <= 1.02 * (plan.weights + plan.optimiser + summed) + plan.gathered
 
 
 def test_what_is_divided_is_smaller() -> None:
