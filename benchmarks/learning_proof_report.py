@@ -65,6 +65,10 @@ class Runs:
         pairs = [pair for pair, row in zip(run["test"][mode or run["attention"]], self.test, strict=True) if keep(row)]
         return sum(loss for loss, _ in pairs) / sum(targets for _, targets in pairs)
 
+    def loss_by_samples(self, run: Run) -> float:
+        """The mean over samples of their mean losses: no long sample outweighs the others."""
+        return statistics.mean(loss / targets for loss, targets in run["test"][run["attention"]])
+
 
 def spread(values: list[float]) -> str:
     """Mean and standard deviation."""
@@ -128,6 +132,8 @@ def losses_table(runs: Runs) -> list[str]:
         tokens = sum(row["tokens"] for row in runs.test if keep(row))
         cells = [spread([runs.loss(runs.of[arm, seed], keep=keep) for seed in runs.seeds(arm)]) for arm in arms]
         lines.append(f"| {name} | {tokens:,} | " + " | ".join(cells) + " |")
+    cells = [spread([runs.loss_by_samples(runs.of[arm, seed]) for seed in runs.seeds(arm)]) for arm in arms]
+    lines.append("| all, each sample counted alike | | " + " | ".join(cells) + " |")
     for mode in ("dense", "sparse"):
         cells = [spread([runs.loss(runs.of[arm, seed], mode) for seed in runs.seeds(arm)]) for arm in arms]
         lines.append(f"| all, read with {mode} attention | | " + " | ".join(cells) + " |")
@@ -145,6 +151,9 @@ def pairs_table(runs: Runs) -> list[str]:
             apart = [runs.loss(runs.of[first, s], keep=keep) - runs.loss(runs.of[second, s], keep=keep) for s in seeds]
             each = ", ".join(f"{value:+.3f}" for value in apart)
             lines.append(f"| {first} - {second} | {name} | {each} | {statistics.mean(apart):+.3f} | {verdict(apart)} |")
+        apart = [runs.loss_by_samples(runs.of[first, s]) - runs.loss_by_samples(runs.of[second, s]) for s in seeds]
+        each = ", ".join(f"{value:+.3f}" for value in apart)
+        lines.append(f"| {first} - {second} | samples alike | {each} | {statistics.mean(apart):+.3f} | {verdict(apart)} |")
     return lines
 
 
