@@ -162,7 +162,8 @@ def test_a_plan_that_cannot_fit_is_refused_with_its_parts() -> None:
     assert max(map(len, lines)) <= 80
     (first,) = [number for number, line in enumerate(lines) if "does not fit with" in line]
     assert lines[first + 2].split()[0] == "activations"
-    assert lines[-1].startswith("  it fits with --zero 3 --sequence-parallel ")
+    assert lines[-1].startswith("  it fits with --zero ")
+    assert "--sequence-parallel " in lines[-1]
     options = lines[-1].split("with ")[1].split()
     assert longreel("train", *words, *options).returncode == 0
 

@@ -39,6 +39,9 @@ from trainer.stopwatch import Stopwatch
 from trainer.tally import StepSight, StepTally
 from trainer.update_gate import UpdateGate
 
+# Under ZeRO 3 DeepSpeed puts a linear function of its own into torch, for the whole process and beyond its engine's life.
+_LINEAR = nn.functional.linear
+
 
 @dataclass(frozen=True, kw_only=True)
 class StepFigures:
@@ -285,9 +288,10 @@ class PhaseEngine:
         return tensors
 
     def close(self) -> None:
-        """Takes DeepSpeed's hooks off the model."""
+        """Takes DeepSpeed's hooks off the model, and its linear function out of torch."""
         with quietly():
             self.engine.destroy()
+        nn.functional.linear = _LINEAR
 
 
 def _groups(model: VisionLanguageModel, phase: PhaseSpec, weight_decay: float) -> list[dict[str, Any]]:
