@@ -25,6 +25,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,7 +36,7 @@ import dsa_gpu_floors as floors
 import torch
 from dsa_gpu_checks import ON_GPU, ON_INTERPRETER, run_checks
 from dsa_gpu_floors import Work
-from dsa_gpu_inputs import Geometry, decode_batch, distinct_of_neighbours, packed_row
+from dsa_gpu_inputs import DecodeBatch, Geometry, decode_batch, distinct_of_neighbours, packed_row
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -199,7 +200,7 @@ def prefill(clock: Clock, table: Table, tokens: int) -> None:
     print(f"-- one layer, forward, {tokens:,} tokens")
     table.full("full attention", full(clock, tokens, backward=False), floors.full_forward(tokens, g))
     for scores in ("planted", "worst"):
-        make = lambda seed, scores=scores: make_row(tokens, scores, seed, device=clock.device)  # noqa: E731
+        make = partial(make_row, tokens, scores, device=clock.device)
         print(f"   scores: {scores}; 16 neighbours select {distinct(make(0))} distinct keys")
         table.line("  indexer and selection", clock.time(make, select), floors.selection(tokens, g))
 
@@ -218,9 +219,7 @@ def training(clock: Clock, table: Table, tokens: int) -> None:
     work = floors.full_forward(tokens, g) + floors.full_backward(tokens, g)
     table.full("full attention", full(clock, tokens, backward=True), work)
     for scores in ("planted", "worst"):
-        make = lambda seed, scores=scores: make_row(  # noqa: E731
-            tokens, scores, seed, device=clock.device, with_kl=True, learns=True
-        )
+        make = partial(make_row, tokens, scores, device=clock.device, with_kl=True, learns=True)
         work = floors.selection(tokens, g) + floors.sparse_training(tokens, g)
         table.line(f"  sparse with KL, {scores} scores", clock.time(make, learn), work)
 
@@ -231,9 +230,7 @@ def warmup(clock: Clock, table: Table, tokens: int) -> None:
     for backward, label in ((False, "forward"), (True, "forward + backward")):
         work = floors.full_forward(tokens, g) + (floors.full_backward(tokens, g) if backward else Work(0, 0))
         table.full(f"full attention, {label}", full(clock, tokens, backward=backward), work)
-        make = lambda seed, learns=backward: make_row(  # noqa: E731
-            tokens, "planted", seed, device=clock.device, top_k=None, with_kl=True, learns=learns
-        )
+        make = partial(make_row, tokens, "planted", device=clock.device, top_k=None, with_kl=True, learns=backward)
         timed = clock.time(make, learn if backward else attend)
         table.line(f"  warm-up with KL, {label}", timed, floors.warmup_forward(tokens, g, with_gradient=backward))
 
@@ -243,9 +240,9 @@ def decoding(clock: Clock, table: Table, tokens: int) -> None:
     for size in DECODE:
         print(f"-- decode, {size} sequences of {tokens:,} keys")
         lengths = [tokens] * size
-        make = lambda seed, lengths=lengths: decode_batch(  # noqa: E731
-            lengths, g, seed=seed, device=clock.device, dtype=torch.bfloat16
-        )
+
+        def make(seed: int, lengths: list[int] = lengths) -> DecodeBatch:
+            return decode_batch(lengths, g, seed=seed, device=clock.device, dtype=torch.bfloat16)
 
         def make_full(seed: int, size: int = size) -> tuple[Tensor, Tensor, Tensor]:
             """The query heads of a group as queries of one key head: then torch reads the keys of a group once."""

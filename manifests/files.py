@@ -97,6 +97,17 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_json_lines(path: Path) -> list[Any]:
+    """The whole lines of a file that is appended to; none without it. What a killed process left of one is left out."""
+    if not path.is_file():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        with contextlib.suppress(json.JSONDecodeError):
+            found.append(json.loads(line))
+    return found
+
+
 def remove(path: Path) -> None:
     """Removes a file, so that it is also gone after a power cut."""
     path.unlink(missing_ok=True)

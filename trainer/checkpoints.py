@@ -187,6 +187,11 @@ class Checkpoints:
         """Names of the checkpoints, newest first."""
         return sorted((path.name for path in self.folder.glob("step-*") if path.is_dir()), reverse=True)
 
+    def standing(self) -> int | None:
+        """Steps of the newest one that is whole by name: not of one that is still being written or could not be."""
+        names = self.names()
+        return int(names[0].removeprefix("step-")) if names else None
+
     def newest(self) -> tuple[Checkpoint | None, list[str]]:
         """The newest whole checkpoint (None when there is none), and what was wrong with newer ones; every rank calls it."""
         damaged: list[str] = []

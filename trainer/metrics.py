@@ -75,15 +75,7 @@ class MetricsFile:
 
     def lines(self) -> list[dict[str, Any]]:
         """Every whole line; a last line that a killed process left in the middle is not one."""
-        if not self.path.is_file():
-            return []
-        found = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            try:
-                found.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return found
+        return files.read_json_lines(self.path)
 
     def cut(self, stage: int, steps: int) -> None:
         """Keeps the first ``steps`` steps of a stage, and everything of the others."""

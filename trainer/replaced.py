@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from manifests import files
 from trainer.packed_arrays import Replaced
 
 
@@ -21,20 +22,14 @@ class ReplacedFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # What a killed process left of a line must not take the next one with it.
+        self._torn = path.is_file() and not path.read_bytes().endswith(b"\n")
         self._known = {(line["where"], line["position"], line["sample_id"], line["media_id"]) for line in self.lines()}
         self._said = False
 
     def lines(self) -> list[dict[str, Any]]:
         """Every whole line."""
-        if not self.path.is_file():
-            return []
-        found = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            try:
-                found.append(json.loads(line))
-            except json.JSONDecodeError:  # the last line of a killed process
-                continue
-        return found
+        return files.read_json_lines(self.path)
 
     def add(self, where: str, position: int, replaced: Sequence[Replaced]) -> None:
         """Records the stand-ins of a sequence."""
@@ -50,7 +45,8 @@ class ReplacedFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            os.write(descriptor, "".join(fresh).encode())
+            os.write(descriptor, ("\n" * self._torn + "".join(fresh)).encode())
+            self._torn = False
         finally:
             os.close(descriptor)
         if not self._said:

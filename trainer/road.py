@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -86,11 +87,10 @@ def train(
     unchanged = len(rows) == len(wanted)
     if not unchanged:
         run = _Run(catalog, manifests, identities, folder, launch, progress, watch)
-        with readable_failures(out), run.loader:
+        with readable_failures(out), closing(run.seeing), run.loader:
             for number in wanted:
                 if number not in rows:
                     rows[number] = run.stage(number)
-        run.seeing.close()
     return TrainResult(
         stages=[asdict(rows[number]) for number in wanted], unchanged=unchanged, seconds=time.perf_counter() - begun
     )
@@ -308,7 +308,7 @@ class _Run:
                         stage=number, phase=phase.index, steps=steps, world=self.ranks.world, updates=engine.updates
                     )
                     checkpoints.save(here, engine.state.snapshot(), rule.state())
-                    self.seeing.checkpoint(steps)
+                    self.seeing.checkpoint(checkpoints.standing())
         rule.require_learnt(label, engine.updates, self.folder.skipped.path)
         last = phase.index == len(phases) - 1
         write_model(

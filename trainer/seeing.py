@@ -105,11 +105,11 @@ class Seeing:
             self.events.step(line, self._over_all(stage, step))
         self.watch.step(line)
 
-    def checkpoint(self, steps: int) -> None:
-        """A whole checkpoint stands after so many steps of the stage."""
+    def checkpoint(self, steps: int | None) -> None:
+        """A checkpoint was due; the newest whole one stands after so many steps of the stage, or none does."""
         if self.events is not None:
             self.events.flush()
-        if self.ranks.leads:
+        if self.ranks.leads and steps is not None:
             self.watch.checkpoint(self.at[0], steps)
 
     def close(self) -> None:

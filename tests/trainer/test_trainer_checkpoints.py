@@ -170,9 +170,11 @@ def test_training_goes_on_while_a_checkpoint_is_written_from_a_copy(tmp_path: Pa
     checkpoints.save(position(2), {"a.weight|0|weight": weight}, {"recent": [0.1, 2]})
     weight.add_(5)
     assert checkpoints.newest() == (None, [])
+    assert checkpoints.standing() is None
     may_write.set()
     checkpoints.settle()
     assert newest(checkpoints) == 2
+    assert checkpoints.standing() == 2
 
 
 def test_a_defect_is_not_taken_for_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,16 @@ def test_a_step_is_the_formula_and_adamw(tiny_corpus: TinyCorpus, phase: int) ->
         assert difference < 2e-5, name
 
 
+def test_an_engine_that_is_closed_leaves_torch_as_it_was(tiny_corpus: TinyCorpus) -> None:
+    """Under ZeRO 3 DeepSpeed replaces torch's linear function, and what the model keeps for backward with it."""
+    recipe, before = tiny_corpus.recipe, torch.nn.functional.linear
+    train = dataclasses.replace(recipe.train, zero_stage=3)
+    engine = PhaseEngine(build_model(recipe), recipe.stages[1].phases[0], train, passes=1, ranks=start_ranks())
+    assert torch.nn.functional.linear is not before
+    engine.close()
+    assert torch.nn.functional.linear is before
+
+
 def test_a_part_learns_at_its_own_rate(tiny_corpus: TinyCorpus) -> None:
     """The vision tower at a tenth moves a tenth as far; everything else moves as without, but for rounding of the norm."""
     recipe = tiny_corpus.recipe
