@@ -4,8 +4,7 @@ Decided here:
 - First every kernel is checked against the plain path on inputs drawn anew (`dsa_gpu_checks`; the seed is printed). A
   check that fails ends the run.
 - Peer: torch's scaled_dot_product_attention on the same tensors, by flash and by cuDNN; the better of the two of each line.
-- A time is the median of many runs, by CUDA events, after warm-up; runs take turns on copies of the inputs which together
-  are three times the L2 cache. Peak memory is what a call allocates above its inputs.
+- How a call is timed: `dsa_gpu_clock`. Experts and the vision tower, which torch's own routines compute: `dsa_gpu_layers`.
 - "of floor": the least the device could take for what the answer needs (`dsa_gpu_floors`) over the time. Only for devices
   whose peaks are known.
 - Indexer scores with planted locality and independent ones (`dsa_gpu_inputs`); both are printed with the number of distinct
@@ -23,116 +22,28 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dsa_gpu_floors as floors
 import torch
-from dsa_gpu_checks import ON_GPU, ON_INTERPRETER, run_checks
+from dsa_gpu_checks import ON_GPU, ON_INTERPRETER, TOLERANCE, run_checks
+from dsa_gpu_clock import Clock, Table, Timed, by_backends
 from dsa_gpu_floors import Work
 from dsa_gpu_inputs import DecodeBatch, Geometry, decode_batch, distinct_of_neighbours, packed_row
+from dsa_gpu_layers import experts, layer_checks, vision
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from model.config import MoEConfig, VisionConfig
 from model.kernels import dispatch
 from model.kernels.dispatch import PackedRow
 
 NO_GPU = 3
 GEOMETRY = Geometry()
-BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "cuDNN": SDPBackend.CUDNN_ATTENTION}
 DECODE = (1, 8, 64)
-
-
-@dataclass(frozen=True)
-class Timed:
-    """Median seconds and bytes above the inputs; `note` says why there are none."""
-
-    seconds: float
-    peak: int
-    note: str = ""
-
-
-class Clock:
-    """Times calls on a device until the time is up."""
-
-    def __init__(self, device: torch.device, budget_s: float) -> None:
-        self.device, self.ends = device, time.monotonic() + budget_s
-        self.cache = torch.cuda.get_device_properties(device).L2_cache_size
-
-    def time(self, make: Callable[[int], Any], call: Callable[[Any], object], *, peer: bool = False) -> Timed:
-        """`make(seed)` gives inputs, `call(inputs)` is timed. A `peer` may refuse a call; an error of ours ends the run."""
-        if time.monotonic() > self.ends:
-            return Timed(0.0, 0, "the time was up")
-        try:
-            return self._time(make, call)
-        except torch.OutOfMemoryError:
-            return Timed(0.0, 0, "out of memory")
-        except RuntimeError as error:
-            if not peer:
-                raise
-            return Timed(0.0, 0, str(error).strip().splitlines()[0][:90])
-        finally:
-            torch.cuda.empty_cache()
-
-    def _time(self, make: Callable[[int], Any], call: Callable[[Any], object]) -> Timed:
-        before = torch.cuda.memory_allocated()
-        inputs = [make(0)]
-        size = max(torch.cuda.memory_allocated() - before, 1)
-        inputs += [make(seed) for seed in range(1, min(16, max(2, -(-3 * self.cache // size))))]
-        call(inputs[0])
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        held = torch.cuda.memory_allocated()
-        call(inputs[-1])
-        torch.cuda.synchronize()
-        peak = torch.cuda.max_memory_allocated() - held
-        took: list[float] = []
-        begun = time.monotonic()
-        for given in itertools.cycle(inputs):
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            call(given)
-            end.record()
-            torch.cuda.synchronize()
-            took.append(start.elapsed_time(end) / 1e3)
-            if len(took) >= 50 or (len(took) >= 5 and time.monotonic() - begun > 1.0):
-                return Timed(median(took), peak)
-        raise AssertionError
-
-
-class Table:
-    """Prints a line a measurement; "full" lines set what the others are compared with."""
-
-    def __init__(self, peaks: floors.Device | None) -> None:
-        self.peaks, self.best = peaks, 0.0
-        print(f"{'':42} {'ms':>9} {'faster by':>9} {'TFLOP/s':>8} {'GB/s':>7} {'of floor':>8} {'peak MiB':>9}")
-
-    def line(self, label: str, timed: Timed, work: Work) -> None:
-        if timed.note:
-            print(f"{label:42} not measured: {timed.note}", flush=True)
-            return
-        ratio = f"{self.best / timed.seconds:8.2f}x" if self.best else f"{'':9}"
-        share = f"{work.seconds(self.peaks) / timed.seconds:7.1%}" if self.peaks else "unknown"
-        print(
-            f"{label:42} {timed.seconds * 1e3:9.3f} {ratio:>9} {work.operations / timed.seconds / 1e12:8.1f}"
-            f" {work.moved / timed.seconds / 1e9:7.0f} {share:>8} {timed.peak / 2**20:9.0f}",
-            flush=True,
-        )
-
-    def full(self, label: str, each: dict[str, Timed], work: Work) -> None:
-        """The peers of the lines that follow."""
-        self.best = 0.0
-        for name, timed in each.items():
-            self.line(f"{label}, {name}", timed, work)
-        done = [timed.seconds for timed in each.values() if not timed.note]
-        self.best = min(done, default=0.0)
 
 
 def heads_first(row: PackedRow) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,16 +64,11 @@ def full(clock: Clock, tokens: int, *, backward: bool) -> dict[str, Timed]:
         out = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         return torch.autograd.grad(out, (q, k, v), grad) if backward else out
 
-    times = {}
-    for name, backend in BACKENDS.items():
-        with sdpa_kernel(backend):
-            times[name] = clock.time(make, call, peer=True)
-    return times
+    return by_backends(clock, make, call)
 
 
-def make_row(
-    tokens: int, scores: str, seed: int, *, device: torch.device, top_k: int | None = GEOMETRY.top_k, **options: bool
-) -> PackedRow:
+def make_row(tokens: int, scores: str, seed: int, *, device: torch.device, sparse: bool = True, **options: bool) -> PackedRow:
+    top_k = GEOMETRY.top_k if sparse else None
     return packed_row([tokens], GEOMETRY, scores=scores, seed=seed, device=device, dtype=torch.bfloat16, top_k=top_k, **options)
 
 
@@ -230,7 +136,7 @@ def warmup(clock: Clock, table: Table, tokens: int) -> None:
     for backward, label in ((False, "forward"), (True, "forward + backward")):
         work = floors.full_forward(tokens, g) + (floors.full_backward(tokens, g) if backward else Work(0, 0))
         table.full(f"full attention, {label}", full(clock, tokens, backward=backward), work)
-        make = partial(make_row, tokens, "planted", device=clock.device, top_k=None, with_kl=True, learns=backward)
+        make = partial(make_row, tokens, "planted", device=clock.device, sparse=False, with_kl=True, learns=backward)
         timed = clock.time(make, learn if backward else attend)
         table.line(f"  warm-up with KL, {label}", timed, floors.warmup_forward(tokens, g, with_gradient=backward))
 
@@ -252,10 +158,7 @@ def decoding(clock: Clock, table: Table, tokens: int) -> None:
                 torch.randn(*shape, generator=generator, device=clock.device, dtype=torch.bfloat16) for shape in shapes
             )
 
-        times = {}
-        for name, backend in BACKENDS.items():
-            with sdpa_kernel(backend):
-                times[name] = clock.time(make_full, lambda given: functional.scaled_dot_product_attention(*given), peer=True)
+        times = by_backends(clock, make_full, lambda given: functional.scaled_dot_product_attention(*given))
         table.full("full attention", times, floors.full_decode(lengths, g))
         table.line("  indexer, selection, attention", clock.time(make, dispatch.decode), floors.sparse_decode(lengths, g))
 
@@ -264,7 +167,8 @@ def checked(device: torch.device, seed: int) -> bool:
     """Prints each check; whether all hold."""
     sizes, good = ON_GPU if device.type == "cuda" else ON_INTERPRETER, True
     print(f"checks on the {device.type}, seed {seed}")
-    for name, wrong in run_checks(sizes, seed=seed, device=device):
+    layers = layer_checks(seed, device, sizes.dtype, TOLERANCE[sizes.dtype])
+    for name, wrong in itertools.chain(run_checks(sizes, seed=seed, device=device), layers):
         print(f"  {name:42} {'same' if wrong is None else wrong}", flush=True)
         good &= wrong is None
     return good
@@ -292,7 +196,7 @@ def main() -> int:
     g = GEOMETRY
     print(
         f"{g.heads} heads, {g.groups} groups, {g.dim} dims, indexer {g.index_heads} x {g.index_dim}, k = {g.top_k}, bf16; "
-        "faster by: beside the better full attention above the line"
+        "faster by: beside the best of the lines above it that are not set in"
     )
     table = Table(floors.device_named(name))
     with dispatch.using("triton"):
@@ -302,6 +206,8 @@ def main() -> int:
             training(clock, table, tokens)
         warmup(clock, table, 32768)
         decoding(clock, table, 131072)
+        experts(clock, table, 32768, MoEConfig())
+        vision(clock, table, VisionConfig())
     return 0
 
 

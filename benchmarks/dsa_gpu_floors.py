@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from dsa_gpu_inputs import Geometry
 
+from model.config import MoEConfig, VisionConfig
+
 HALF, SINGLE = 2, 4
 
 
@@ -103,3 +105,19 @@ def sparse_decode(lengths: list[int], g: Geometry) -> Work:
     chosen = sum(min(length, g.top_k) for length in lengths)
     moved = sum(lengths) * g.index_dim * HALF + chosen * 2 * g.groups * g.dim * HALF
     return Work(moved, sum(lengths) * 2 * g.index_heads * g.index_dim + chosen * 4 * g.heads * g.dim)
+
+
+def experts(tokens: int, config: MoEConfig, hidden: int, *, backward: bool) -> Work:
+    """Three products a choice, three times that with the gradients of tokens and weights; every weight once, and its
+    gradient written; tokens in and out."""
+    operations = tokens * config.experts_per_token * 3 * 2 * hidden * config.expert_size
+    weights = config.experts * 3 * hidden * config.expert_size
+    if backward:
+        return Work((2 * weights + 4 * tokens * hidden) * HALF, 3 * operations)
+    return Work((weights + 2 * tokens * hidden) * HALF, operations)
+
+
+def within_images(patches: list[int], config: VisionConfig) -> Work:
+    """Every pair of an image's patches; queries, keys, values and results once."""
+    pairs_ = sum(number * number for number in patches)
+    return Work(sum(patches) * 4 * config.hidden_size * HALF, pairs_ * 4 * config.hidden_size)
