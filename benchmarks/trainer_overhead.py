@@ -180,7 +180,10 @@ def main() -> None:
     print("phase                        steps  tokens  bare CPU     wall  over in CPU  in wall  loader CPU  data wait")
     every: list[float] = []
     for label, times in alternating.times.items():
-        kept = times[1:-1] or times
+        kept = times[1:-1]
+        if not kept:
+            print(f"{label:<28} only {len(times)} steps: not measured, give it more tokens (--scale)")
+            continue
         number, phase = alternating.phases[label]
         mine = [line for line in lines if (line["stage"], line["phase"]) == (number, phase.spec.name)]
         waited = sum(line["data_wait_s"] for line in mine) / sum(line["seconds"] for line in mine)

@@ -6,7 +6,8 @@ tokens of the whole step. (Packing several sequences into one pass gained 25% at
 have made the balancing loss depend on the number of ranks.) DeepSpeed averages gradients over ranks, so each pass is scaled by
 their number; ranks that share a sequence each have a part of its losses, and of their gradients, that add up in the same way.
 A pass without pictures still looks at a blank one, times zero: every rank then has a gradient for every parameter, and runs the
-same layers in the same order, which collectives inside a pass need.
+same layers in the same order, which collectives inside a pass need. One rank under ZeRO 0 has no collectives: it writes the zeros
+that are missing, and clips by the norm that it has taken already (DeepSpeed would take it again, a parameter at a time).
 """
 
 from __future__ import annotations
@@ -145,7 +146,10 @@ class PhaseEngine:
         self.ranks, self.groups, self.zero_stage, self.kinds = ranks, groups, train.zero_stage, kinds
         model.train_only(*trained_parts(phase))
         model.gradient_checkpointing = train.activation_checkpointing
-        model.always_looks = phase.trains != "indexer" or ranks.world > 1
+        self.alone = ranks.world == 1 and train.zero_stage == 0 and train.precision == "fp32"
+        self.clip = train.gradient_clip if self.alone else 0.0
+        # A projector that sees nothing would leave a pass without a gradient.
+        model.always_looks = phase.trains == "projector" or (not self.alone and (phase.trains != "indexer" or ranks.world > 1))
         if groups.experts is not None:
             divide_experts(model, groups.experts)
         self.objective = Objective(model.to(ranks.device), phase)
@@ -158,7 +162,7 @@ class PhaseEngine:
             self.engine: Any = deepspeed.initialize(
                 model=self.objective,
                 model_parameters=split_groups(_groups(model, phase, train.weight_decay)),
-                config=_configuration(phase, train, passes, divided=groups.experts is not None),
+                config=_configuration(phase, train, passes, divided=groups.experts is not None, clips=not self.alone),
             )[0]
         if ranks.world == 1 and train.zero_stage == 0:
             self.engine.enable_backward_allreduce = False  # it would copy all gradients into a sum of one and back
@@ -201,7 +205,8 @@ class PhaseEngine:
             with watch("backward"):
                 self.engine.backward(loss * self.ranks.world, scale_wrt_gas=False)
             if number == last and self.engine.optimizer is self.engine.basic_optimizer:  # the others know their norm
-                norm = float(torch.nn.utils.get_total_norm([p.grad for p in self.trained if p.grad is not None]))
+                with watch("optimiser"):
+                    norm = self._norm()
             sums = [total + value for total, value in zip(sums, self.objective.sums, strict=True)]
             if number < last:
                 with watch("optimiser"):
@@ -236,6 +241,18 @@ class PhaseEngine:
             skipped=skipped,
             samples=fingerprint(order),
         )
+
+    def _norm(self) -> float:
+        """The gradient's norm, before it is clipped here where DeepSpeed does not."""
+        if self.alone:
+            for parameter in self.trained:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+        gradients = [parameter.grad for parameter in self.trained if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self.clip:
+            torch.nn.utils.clip_grads_with_norm_(self.trained, self.clip, norm)
+        return float(norm)
 
     def _here(self, batch: PackedBatch) -> tuple[PackedBatch, SequenceShard | None]:
         """A batch on this rank's device, and its part of it."""
@@ -315,14 +332,14 @@ def _groups(model: VisionLanguageModel, phase: PhaseSpec, weight_decay: float) -
     ]
 
 
-def _configuration(phase: PhaseSpec, train: TrainSpec, passes: int, *, divided: bool) -> dict[str, Any]:
+def _configuration(phase: PhaseSpec, train: TrainSpec, passes: int, *, divided: bool, clips: bool) -> dict[str, Any]:
     """DeepSpeed's configuration. torch's own fused AdamW runs on any device and compiles nothing. Divided experts need
     contiguous gradients, a bucket more of memory: without, ZeRO 2 refuses them and ZeRO 1 sums them wrongly (losses 2e-3 off
     after three steps)."""
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": passes,
-        "gradient_clipping": train.gradient_clip,
+        "gradient_clipping": train.gradient_clip if clips else 0.0,
         "optimizer": {
             "type": "AdamW",
             "params": {"lr": phase.learning_rate, "betas": [0.9, 0.95], "eps": 1e-8, "torch_adam": True, "fused": True},

@@ -112,3 +112,36 @@ def test_routers_are_balanced_by_bias_where_the_preset_asks_for_it(tiny_corpus: 
         found_NE = torch.stack([layer.mlp.gate.selection_bias for layer in model.model.layers])
         assert torch.equal(found_NE, expected_NE if moves else torch.zeros_like(found_NE))
         assert expected_NE.any()
+
+
+def test_one_rank_without_zero_steps_as_with_it(tiny_corpus: TinyCorpus) -> None:
+    """A step with pictures, then one without, in which moments and weights of the tower still decay; clipped both times."""
+    recipe, phase = tiny_corpus.recipe, tiny_corpus.recipe.stages[1].phases[0]
+    reader = StageSequences(Catalog(tiny_corpus.folder), recipe, stage=1, split="train")
+    kinds = {reader.batch(position).pixel_values is None: reader.batch(position) for position in range(len(reader))}
+    steps = [StepBatches(step=number, batches=((kinds[text], 1.0),), waited_s=0.0) for number, text in enumerate((False, True))]
+    start, ends = build_model(recipe).state_dict(), []
+    for zero_stage in (0, 1):
+        model = build_model(recipe)
+        train = dataclasses.replace(recipe.train, zero_stage=zero_stage, gradient_clip=0.01)
+        engine = PhaseEngine(model, phase, train, passes=1, ranks=start_ranks())
+        norms = [engine.step(step, 1e-3).grad_norm for step in steps]
+        engine.close()
+        assert min(norms) > train.gradient_clip
+        ends.append((norms, model.state_dict()))
+    assert ends[0][0] == pytest.approx(ends[1][0], rel=1e-5)
+    for name, value in ends[0][1].items():
+        torch.testing.assert_close(value, ends[1][1][name], atol=2e-6, rtol=0.0)
+    assert any(not torch.equal(value, start[name]) for name, value in ends[0][1].items() if part_of(name) == "vision")
+
+
+def test_a_projector_may_meet_a_sequence_without_pictures(tiny_corpus: TinyCorpus) -> None:
+    """Its gradient is zero there, and no error."""
+    recipe = tiny_corpus.recipe
+    reader = StageSequences(Catalog(tiny_corpus.folder), recipe, stage=1, split="train")
+    text = next(batch for batch in map(reader.batch, range(len(reader))) if batch.pixel_values is None)
+    train = dataclasses.replace(recipe.train, zero_stage=0)
+    engine = PhaseEngine(build_model(recipe), recipe.stages[0].phases[0], train, passes=1, ranks=start_ranks())
+    figures = engine.step(StepBatches(step=0, batches=((text, 1.0),), waited_s=0.0), 1e-3)
+    engine.close()
+    assert figures.grad_norm == 0.0
