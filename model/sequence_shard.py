@@ -17,8 +17,7 @@ Decided here, for N ranks that share a row of T tokens:
   ranks. It also leaves a query's heads in one place, where the KL needs them. Gathered keys of 262,144 tokens are 0.5 GiB in
   bf16 in the layer at hand.
 - A slice's queries are the last of the keys they see, so attention is the same code as with a cache.
-- Pictures are encoded whole, each by one rank, so that all have as equal numbers of patches as whole pictures allow; the
-  features are gathered once a pass.
+- Pictures are encoded whole, each by one rank, which whoever reads them chooses; the features are gathered once a pass.
 - Every loss and statistic of a pass is this rank's part: over the ranks they add up to the row's. So are gradients.
 
 Gathering is differentiable: its gradient is the sum over ranks of what each wants of these rows. All ranks of a group must run
@@ -30,6 +29,7 @@ Shapes: T tokens of the row, L of them here, P patches, N pictures.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -65,6 +65,7 @@ class SequenceShard:
     Args:
         rank, size: of this rank in `group`.
         group: the ranks that share the row.
+        owners: of each picture of the row in reading order, the rank that has its pixels.
         device: where the row's tensors are.
 
     Raises:
@@ -72,12 +73,19 @@ class SequenceShard:
     """
 
     def __init__(
-        self, tokens: int, *, rank: int, size: int, group: torch.distributed.ProcessGroup, device: torch.device | str = "cpu"
+        self,
+        tokens: int,
+        *,
+        rank: int,
+        size: int,
+        group: torch.distributed.ProcessGroup,
+        owners: Sequence[int] = (),
+        device: torch.device | str = "cpu",
     ) -> None:
         slices = 2 * size
         if tokens < shortest_row(size):
             raise ValueError(f"a row of {tokens} tokens cannot be shared by {size} ranks: each takes two slices of it")
-        self.tokens, self.rank, self.size, self.group = tokens, rank, size, group
+        self.tokens, self.rank, self.size, self.group, self.owners = tokens, rank, size, group, tuple(owners)
         bounds = [tokens * number // slices for number in range(slices + 1)]
         pieces = list(itertools.pairwise(bounds))
         self._pieces = [(pieces[r], pieces[slices - 1 - r]) for r in range(size)]
@@ -114,14 +122,23 @@ class SequenceShard:
             offset += stop - begin
         return tuple(found)
 
-    def pictures(self, image_grid_thw: Tensor) -> list[int]:
-        """The pictures this rank encodes, in reading order."""
-        return shared_pictures(image_grid_thw, self.size)[self.rank]
+    def pictures(self, rank: int | None = None) -> list[int]:
+        """The pictures that a rank encodes, in reading order; without one: this rank."""
+        wanted = self.rank if rank is None else rank
+        return [number for number, owner in enumerate(self.owners) if owner == wanted]
 
     def gather_pictures(self, mine_VM: Tensor, image_grid_thw: Tensor, merge_size: int) -> Tensor:
-        """Visual tokens of this rank's pictures -> those of all pictures in reading order, differentiably."""
+        """Visual tokens of this rank's pictures -> those of all pictures in reading order, differentiably.
+
+        Raises:
+            ValueError: a picture without an owner.
+        """
         tokens = (image_grid_thw.prod(1) // merge_size**2).tolist()
-        shares = shared_pictures(image_grid_thw, self.size)
+        shares = [self.pictures(rank) for rank in range(self.size)]
+        if sum(map(len, shares)) != len(tokens):
+            raise ValueError(
+                f"a row of {len(tokens)} pictures, of which {len(self.owners)} have an owner among {self.size} ranks"
+            )
         gathered_VM = gather_rows(mine_VM, [sum(tokens[n] for n in share) for share in shares], self.rank, self.group)
         starts, place = {}, 0
         for number in itertools.chain(*shares):
@@ -129,24 +146,6 @@ class SequenceShard:
             place += tokens[number]
         order_V = torch.cat([torch.arange(starts[n], starts[n] + count) for n, count in enumerate(tokens)])
         return gathered_VM.index_select(0, order_V.to(gathered_VM.device))
-
-
-def shared_pictures(image_grid_thw: Tensor, ranks: int) -> list[list[int]]:
-    """Divides pictures [N, 3] over ranks: the largest first, each to the rank with the fewest patches so far."""
-    shares: list[list[int]] = [[] for _ in range(ranks)]
-    loads = [0] * ranks
-    patches = image_grid_thw.prod(1).tolist()
-    for number in sorted(range(len(patches)), key=lambda n: (-patches[n], n)):
-        least = loads.index(min(loads))
-        shares[least].append(number)
-        loads[least] += patches[number]
-    return [sorted(share) for share in shares]
-
-
-def pixels_of(pixel_values: Tensor, image_grid_thw: Tensor, numbers: list[int]) -> Tensor:
-    """The patches of some of the pictures: [P, V] -> [P', V]."""
-    parts = pixel_values.split(image_grid_thw.prod(1).tolist())
-    return torch.cat([parts[number] for number in numbers]) if numbers else pixel_values[:0]
 
 
 def gather_rows(x: Tensor, counts: list[int], rank: int, group: torch.distributed.ProcessGroup) -> Tensor:

@@ -262,7 +262,7 @@ class VisionLanguageModel(nn.Module):
             visual_VM = self.encode_images(pixel_values, image_grid_thw)
         else:
             if pixel_values is not None and len(pixel_values):
-                visual_VM = self.encode_images(pixel_values, image_grid_thw[shard.pictures(image_grid_thw)])
+                visual_VM = self.encode_images(pixel_values, image_grid_thw[shard.pictures()])
             else:
                 visual_VM = self._blank(embedded_TM)[:0]
             visual_VM = shard.gather_pictures(visual_VM, image_grid_thw, self.config.projector.merge_size)

@@ -15,8 +15,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from model.sequence_shard import SequenceShard, pixels_of
 from trainer.packed_arrays import PackedArrays, Replaced
+from trainer.picture_share import PictureShare
 from trainer.sample_facts import SampleFacts
 
 
@@ -27,13 +27,14 @@ class PackedBatch:
     Attributes:
         input_ids, labels: int64 [T]; labels are not shifted, -100 where nothing is learned.
         cu_seqlens: int32 [S + 1], first token of each sample, and T.
-        pixel_values: float32 [P, 3 * patch**2] in [-1, 1], pictures in reading order; None without pictures. uint8 in pinned
-            memory while they wait for a GPU: `to` makes them floats there.
+        pixel_values: float32 [P, 3 * patch**2] in [-1, 1], pictures in reading order, with a share those of this rank; None
+            without pictures. uint8 in pinned memory while they wait for a GPU: `to` makes them floats there.
         image_grid_thw: int64 [N, 3] in patches; None without pictures.
         targets: tokens that carry next-token loss.
         visual_tokens: picture tokens among the T.
         replaced: pictures that could not be read and are shown grey.
         facts: of each sample in order; empty when nobody asked for them.
+        share: which pictures are here, where ranks share the sequence; None: all.
     """
 
     input_ids: Tensor
@@ -45,18 +46,12 @@ class PackedBatch:
     visual_tokens: int
     replaced: tuple[Replaced, ...] = ()
     facts: tuple[SampleFacts, ...] = ()
+    share: PictureShare | None = None
 
     @property
     def tokens(self) -> int:
         """T."""
         return int(self.input_ids.shape[0])
-
-    def for_shard(self, shard: SequenceShard) -> PackedBatch:
-        """The same batch with the pixels of the rank's own pictures only."""
-        if self.pixel_values is None or self.image_grid_thw is None:
-            return self
-        mine = shard.pictures(self.image_grid_thw)
-        return replace(self, pixel_values=pixels_of(self.pixel_values, self.image_grid_thw, mine))
 
     def to(self, device: torch.device) -> PackedBatch:
         """The same batch on a device; copies from pinned memory do not wait."""
@@ -88,6 +83,7 @@ def collate(arrays: PackedArrays, *, facts: tuple[SampleFacts, ...] = (), pinned
         visual_tokens=arrays.visual_tokens,
         replaced=arrays.replaced,
         facts=facts,
+        share=arrays.share,
     )
     return _pin(batch) if pinned else batch
 

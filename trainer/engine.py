@@ -6,8 +6,8 @@ tokens of the whole step. (Packing several sequences into one pass gained 25% at
 have made the balancing loss depend on the number of ranks.) DeepSpeed averages gradients over ranks, so each pass is scaled by
 their number; ranks that share a sequence each have a part of its losses, and of their gradients, that add up in the same way.
 A pass without pictures still looks at a blank one, times zero: every rank then has a gradient for every parameter, and runs the
-same layers in the same order, which collectives inside a pass need. One rank under ZeRO 0 has no collectives: it writes the zeros
-that are missing, and clips by the norm that it has taken already (DeepSpeed would take it again, a parameter at a time).
+same layers in the same order, which collectives inside a pass need. One rank under ZeRO 0 has no collectives: it writes the
+zeros that are missing, and clips by the norm that it has taken already (DeepSpeed would take it again, a parameter at a time).
 """
 
 from __future__ import annotations
@@ -256,8 +256,8 @@ class PhaseEngine:
 
     def _here(self, batch: PackedBatch) -> tuple[PackedBatch, SequenceShard | None]:
         """A batch on this rank's device, and its part of it."""
-        shard = self.groups.shard(batch.tokens, self.ranks)
-        return (batch if shard is None else batch.for_shard(shard)).to(self.ranks.device), shard
+        owners = () if batch.share is None else batch.share.owners
+        return batch.to(self.ranks.device), self.groups.shard(batch.tokens, self.ranks, owners)
 
     @torch.no_grad()
     def recall(self, batches: StepBatches) -> float | None:
@@ -266,15 +266,17 @@ class PhaseEngine:
         covered = queries = 0.0
         batch, weight = batches.batches[0]
         batch, shard = self._here(measured_sample(batch, self.objective.inner.config))
-        measured = self.objective.inner.indexer_recall(
-            batch.input_ids,
-            cu_seqlens=batch.cu_seqlens,
-            pixel_values=batch.pixel_values,
-            image_grid_thw=batch.image_grid_thw,
-            shard=shard,
-        )
-        if weight:
-            covered, queries = measured.mean * measured.queries, float(measured.queries)
+        # A sample too short to be shared has no query that chooses, and not all of its pictures are here.
+        if batch.share is None or shard is not None:
+            measured = self.objective.inner.indexer_recall(
+                batch.input_ids,
+                cu_seqlens=batch.cu_seqlens,
+                pixel_values=batch.pixel_values,
+                image_grid_thw=batch.image_grid_thw,
+                shard=shard,
+            )
+            if weight:
+                covered, queries = measured.mean * measured.queries, float(measured.queries)
         covered, queries = self.ranks.total([covered, queries])
         return covered / queries if queries else None
 

@@ -79,6 +79,7 @@ class StepLoader:
         ahead: steps that are ready at most; None: `AHEAD_STEPS`, fewer where they are large.
         pool: reader processes; None: the thread reads itself.
         pinned: make batches for a GPU.
+        sharing: (this rank, ranks) of those that share each sequence.
     """
 
     def __init__(
@@ -90,13 +91,14 @@ class StepLoader:
         last: int,
         rank: int,
         world: int,
+        sharing: tuple[int, int] = (0, 1),
         ahead: int | None = None,
         pool: ReaderPool | None = None,
         pinned: bool = False,
     ) -> None:
         self.sequences, self.per_step, self.first, self.last = sequences, per_step, first, last
         self.rank, self.world = rank, world
-        self.pool, self.pinned = pool, pinned
+        self.pool, self.pinned, self.sharing = pool, pinned, sharing
         # Pinning from a thread that was told no device would open a context on the first one.
         self._device = torch.cuda.current_device() if pinned else None
         self._ready: queue.Queue[Passes | BaseException] = queue.Queue(maxsize=ahead or self._ahead())
@@ -142,7 +144,7 @@ class StepLoader:
             yield [positions[0] if one is None else one for one in mine], [float(one is not None) for one in mine]
 
     def _arrays(self) -> Iterator[PackedArrays]:
-        orders = (self.sequences.order(position) for positions, _ in self._positions() for position in positions)
+        orders = (self.sequences.order(position, self.sharing) for positions, _ in self._positions() for position in positions)
         if self.pool is None:
             return (self.sequences.reader.read(order) for order in orders)
         return self.pool.read(orders, stopped=self._stop.is_set)
@@ -247,7 +249,15 @@ class Loader:
         return self._pool
 
     def steps(
-        self, sequences: StageSequences, *, per_step: int, first: int, last: int, rank: int = 0, world: int = 1
+        self,
+        sequences: StageSequences,
+        *,
+        per_step: int,
+        first: int,
+        last: int,
+        rank: int = 0,
+        world: int = 1,
+        sharing: tuple[int, int] = (0, 1),
     ) -> StepLoader:
         """The steps ``[first, last)`` of a stage; one such loader is open at a time."""
         return StepLoader(
@@ -259,4 +269,5 @@ class Loader:
             world=world,
             pool=self._processes(),
             pinned=self.on_gpu,
+            sharing=sharing,
         )

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests.rendering import IGNORED
+from trainer.picture_share import PictureShare
 from trainer.token_store import Tokens
 
 
@@ -41,11 +42,13 @@ class PackedArrays:
     Attributes:
         ids, labels: int32 [T]; labels are not shifted, -100 where nothing is learned.
         cu_seqlens: int32 [S + 1], first token of each sample, and T.
-        patches: uint8 [P, 3 * patch**2], pictures in reading order, patches in raster order, channels first within a patch.
+        patches: uint8 [P, 3 * patch**2], pictures in reading order, patches in raster order, channels first within a patch;
+            with a share only those of this rank's pictures.
         grid: int64 [N, 3] in patches: 1, rows, columns.
         targets: tokens that carry next-token loss.
         visual_tokens: picture tokens among the T.
         replaced: pictures with a stand-in.
+        share: which pictures are here, where ranks share the sequence; None: all.
     """
 
     ids: NDArray[np.int32]
@@ -56,6 +59,7 @@ class PackedArrays:
     targets: int
     visual_tokens: int
     replaced: tuple[Replaced, ...] = ()
+    share: PictureShare | None = None
 
 
 ARRAYS = ("ids", "labels", "cu_seqlens", "patches", "grid")
@@ -70,11 +74,13 @@ def pack(
     merge: int,
     replaced: Sequence[Replaced] = (),
     unlearned: Sequence[int] = (),
+    share: PictureShare | None = None,
 ) -> PackedArrays:
     """Puts tokens and pictures of one sequence together.
 
     Args:
-        pictures: uint8 [H, W, 3] at the size the model reads, in the order of ``tokens.visuals``.
+        pictures: uint8 [H, W, 3] at the size the model reads, in the order of ``tokens.visuals``; of those that are another
+            rank's the size alone counts.
         patch, merge: as `manifests.visual.VisualSpec`.
         unlearned: indices of samples whose labels are left out.
 
@@ -87,9 +93,11 @@ def pack(
     for index in unlearned:
         labels[starts[index] : starts[index + 1]] = IGNORED
     grid = np.array([grid_of(picture, patch=patch, merge=merge) for picture in pictures], dtype=np.int64).reshape(-1, 3)
-    patches = np.empty((int(grid.prod(axis=1).sum()), 3 * patch * patch), dtype=np.uint8)
+    here = [number for number in range(len(pictures)) if share is None or share.has(number)]
+    patches = np.empty((int(grid[here].prod(axis=1).sum()), 3 * patch * patch), dtype=np.uint8)
     first = 0
-    for picture, (_, rows, columns) in zip(pictures, grid.tolist(), strict=True):
+    for number in here:
+        picture, (_, rows, columns) = pictures[number], grid[number].tolist()
         # A view of the place in the result, in the axes of the picture: the bytes are moved once.
         place = patches[first : first + rows * columns].reshape(rows, columns, 3, patch, patch)
         place.transpose(0, 3, 1, 4, 2)[...] = picture.reshape(rows, patch, columns, patch, 3)
@@ -101,8 +109,9 @@ def pack(
         patches=patches,
         grid=grid,
         targets=int(np.count_nonzero(labels != IGNORED)),
-        visual_tokens=len(patches) // merge**2,
+        visual_tokens=int(grid.prod(axis=1).sum()) // merge**2,
         replaced=tuple(replaced),
+        share=share,
     )
 
 

@@ -8,6 +8,7 @@ the W / E ranks that have the same ones.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,9 +57,9 @@ class Groups:
     sequence: ProcessGroup | None = None
     experts: ProcessGroup | None = None
 
-    def shard(self, tokens: int, ranks: Ranks) -> SequenceShard | None:
-        """This rank's part of a packed sequence; None when it has all of it, as every rank of the group has of a sequence too
-        short to be shared."""
+    def shard(self, tokens: int, ranks: Ranks, owners: Sequence[int] = ()) -> SequenceShard | None:
+        """This rank's part of a packed sequence whose pictures have these owners; None when it has all of it, as every rank of
+        the group has of a sequence too short to be shared."""
         if self.sequence is None:
             return None
         from model.sequence_shard import SequenceShard, shortest_row
@@ -66,7 +67,12 @@ class Groups:
         if tokens < shortest_row(ranks.sharing):
             return None
         return SequenceShard(
-            tokens, rank=ranks.rank % ranks.sharing, size=ranks.sharing, group=self.sequence, device=ranks.device
+            tokens,
+            rank=ranks.rank % ranks.sharing,
+            size=ranks.sharing,
+            group=self.sequence,
+            owners=owners,
+            device=ranks.device,
         )
 
 

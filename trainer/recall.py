@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
+import torch
+
 from model.config import ModelConfig
 from trainer.collate import PackedBatch
 
@@ -30,14 +32,21 @@ def one_sample(batch: PackedBatch, number: int, config: ModelConfig) -> PackedBa
     start, end = batch.cu_seqlens[number : number + 2].tolist()
     visual_T = batch.input_ids == config.image_token_id
     skipped, mine = int(visual_T[:start].sum()), int(visual_T[start:end].sum())
-    pixels = grid = None
+    pixels = grid = share = None
     if mine and batch.image_grid_thw is not None and batch.pixel_values is not None:
         patches_N = batch.image_grid_thw.prod(1)
         each = config.projector.merge_size**2
         ends_N = (patches_N // each).cumsum(0)
         of_N = (ends_N > skipped) & (ends_N <= skipped + mine)
-        grid = batch.image_grid_thw[of_N]
-        pixels = batch.pixel_values[skipped * each : (skipped + mine) * each]
+        grid, share = batch.image_grid_thw[of_N], batch.share
+        if share is None:
+            pixels = batch.pixel_values[skipped * each : (skipped + mine) * each]
+        else:
+            numbers = of_N.nonzero().squeeze(1).tolist()
+            here = [number for number in range(len(share.owners)) if share.has(number)]
+            parts = dict(zip(here, batch.pixel_values.split(patches_N[here].tolist()), strict=True))
+            pixels = torch.cat([batch.pixel_values[:0], *(parts[number] for number in numbers if share.has(number))])
+            share = replace(share, owners=tuple(share.owners[number] for number in numbers))
     return replace(
         batch,
         input_ids=batch.input_ids[start:end],
@@ -48,4 +57,5 @@ def one_sample(batch: PackedBatch, number: int, config: ModelConfig) -> PackedBa
         targets=int((batch.labels[start + 1 : end] >= 0).sum()),
         visual_tokens=mine,
         facts=batch.facts[number : number + 1],
+        share=share,
     )

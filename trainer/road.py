@@ -273,6 +273,7 @@ class _Run:
             last=phase.last,
             rank=self.ranks.data_rank,
             world=self.ranks.data_world,
+            sharing=(self.ranks.rank % self.ranks.sharing, self.ranks.sharing),
         )
         self.progress(label, loader.first - phase.first, span)
         self.seeing.phase(manifest, phase, first=loader.first)

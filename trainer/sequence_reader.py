@@ -31,6 +31,7 @@ from trainer.block_cache import BlockCache, patiently
 from trainer.launch import OnBadMedia
 from trainer.media import BadMediaError, MediaIndex, Pictures
 from trainer.packed_arrays import PackedArrays, Replaced, pack
+from trainer.picture_share import PictureShare, owners_of
 from trainer.token_store import Tokens, TokenStore, tokens_of
 
 T = TypeVar("T")
@@ -58,12 +59,14 @@ class Order(NamedTuple):
     Attributes:
         where: names its stage and split, for messages.
         kept: folder and number of the stage's sequences, where they are kept as tokens.
+        sharing: (this rank, ranks) of those that share the sequence; None: nobody does.
     """
 
     where: str
     position: int
     segments: tuple[Segment, ...]
     kept: tuple[str, int] | None = None
+    sharing: tuple[int, int] | None = None
 
 
 class Keep(NamedTuple):
@@ -121,7 +124,10 @@ class SequenceReader:
         return _RememberingTokenizer(load_tokenizer(self.settings.tokenizer))
 
     def read(self, order: Order) -> PackedArrays:
-        """One sequence.
+        """One sequence, or this rank's part of its pictures.
+
+        A picture with a stand-in changes what its sample teaches, which all ranks have to know: where stand-ins are allowed
+        every rank decodes every picture.
 
         Raises:
             CostMismatchError: a sample renders to other tokens than counted.
@@ -133,18 +139,31 @@ class SequenceReader:
             pictures: list[NDArray[np.uint8]] = []
             replaced: list[Replaced] = []
             unlearned: list[int] = []
-            for visual, index in tokens.visuals:
+            share = self._share(tokens, order)
+            stops = self.settings.on_bad_media == "stop"
+            for number, (visual, index) in enumerate(tokens.visuals):
+                if share is not None and stops and not share.has(number):
+                    pictures.append(np.broadcast_to(np.uint8(GREY), (visual.height, visual.width, 3)))
+                    continue
                 try:
                     pictures.append(self.pictures.read(visual))
                 except BadMediaError as error:
                     sample_id = order.segments[index].sample_id
-                    if self.settings.on_bad_media == "stop":
+                    if stops:
                         raise BadMediaError(f"sample {sample_id}, {error}") from error
                     pictures.append(np.full((visual.height, visual.width, 3), GREY, dtype=np.uint8))
                     replaced.append(Replaced(sample_id=sample_id, media_id=visual.media_id, reason=str(error)))
                     unlearned.append(index)
             spec = self.settings.visual
-            return pack(tokens, pictures, patch=spec.patch, merge=spec.merge, replaced=replaced, unlearned=unlearned)
+            return pack(
+                tokens, pictures, patch=spec.patch, merge=spec.merge, replaced=replaced, unlearned=unlearned, share=share
+            )
+
+    def _share(self, tokens: Tokens, order: Order) -> PictureShare | None:
+        if order.sharing is None:
+            return None
+        rank, ranks = order.sharing
+        return PictureShare(owners_of([visual.height * visual.width for visual, _ in tokens.visuals], ranks), rank)
 
     def tokens(self, order: Order) -> Tokens:
         """The text of a sequence: as it is kept, or rendered; its samples have the counted tokens.

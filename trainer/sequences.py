@@ -22,6 +22,7 @@ from manifests.fingerprint import code_fingerprint, sha256_bytes, value_id
 from manifests.migration import Default, origins
 from manifests.recipe import Recipe
 from manifests.tokenizer import load_tokenizer
+from model.sequence_shard import shortest_row
 from trainer.collate import PackedBatch, collate
 from trainer.launch import Launch
 from trainer.media import BATCH_ROWS, MediaIndex, write_index
@@ -119,11 +120,16 @@ class StageSequences:
         """Reads sequences in this process."""
         return SequenceReader(self.settings, self.media)
 
-    def order(self, position: int) -> Order:
-        """All that a reader needs to read a sequence."""
+    def order(self, position: int, sharing: tuple[int, int] = (0, 1)) -> Order:
+        """All that a reader needs to read a sequence.
+
+        Args:
+            sharing: (this rank, ranks) of those that share it; one too short to be shared is read whole.
+        """
         rows = self.placed[self.starts[position] : self.starts[position + 1]].tolist()
         segments = tuple(Segment(sample_id.hex(), file, row, total, visual) for sample_id, row, total, visual, file, _ in rows)
-        return Order(self.where, position, segments, self.kept)
+        shared = sharing[1] > 1 and sum(segment.total for segment in segments) >= shortest_row(sharing[1])
+        return Order(self.where, position, segments, self.kept, sharing if shared else None)
 
     def keep_in(self, folder: Path, *, first: int = 0) -> Iterator[Keep]:
         """The work that is left until all sequences are kept as tokens below `folder`; from then on they are read there.
@@ -154,19 +160,20 @@ class StageSequences:
         rows = self.placed[self.starts[position] : self.starts[position + 1]]
         return tuple(SampleFacts(sample_id.hex(), self.kinds[kind]) for sample_id, *_, kind in rows.tolist())
 
-    def batch(self, position: int) -> PackedBatch:
-        """One sequence, rendered, decoded and collated in this process.
+    def batch(self, position: int, sharing: tuple[int, int] = (0, 1)) -> PackedBatch:
+        """One sequence, or this rank's part of its pictures, rendered, decoded and collated in this process.
 
         Raises:
             CostMismatchError: a sample renders to other tokens than counted.
             CorruptCorpusError: a sample or picture is missing or has other bytes.
             UnreachableError: an object store does not answer.
         """
-        return self.collated(position, self.reader.read(self.order(position)))
+        return self.collated(position, self.reader.read(self.order(position, sharing)))
 
     def collated(self, position: int, arrays: PackedArrays, *, pinned: bool = False) -> PackedBatch:
-        """What was read of a sequence as a batch; stand-ins are recorded."""
-        if self.replaced is not None and arrays.replaced:
+        """What was read of a sequence as a batch; stand-ins are recorded, by one of the ranks that share it."""
+        leads = arrays.share is None or arrays.share.rank == 0
+        if self.replaced is not None and arrays.replaced and leads:
             self.replaced.add(self.where, position, arrays.replaced)
         return collate(arrays, facts=self.facts(position), pinned=pinned)
 

@@ -85,11 +85,16 @@ def checkpoints_of(export: Path) -> Path:
 def measure(corpus: Path, recipe: Recipe, runs: list[tuple[list[str], dict[str, Any]]], models: Path) -> dict[str, Any]:
     """Figures of each phase in each way it is asked for, by `key`; the models they leave go to ``models / key``."""
     stored = StageSequences(Catalog(corpus), recipe, stage=2, split="train")
-    sequences = [stored.batch(position) for position in range(min(len(stored), STEPS * PER_STEP))]
-    sequences[-1] = shortest(sequences[-1])
+    rank = start_ranks().rank
+
+    def read(sharing: int) -> list[PackedBatch]:
+        last = min(len(stored), STEPS * PER_STEP)
+        sequences = [stored.batch(position, (rank % sharing, sharing)) for position in range(last)]
+        return [*sequences[:-1], shortest(sequences[-1])]
+
     found = phases(recipe)
     return {
-        key(name, way): losses(recipe, sequences, found[name], Way(**way), models / key(name, way))
+        key(name, way): losses(recipe, read(way.get("sequence", 1)), found[name], Way(**way), models / key(name, way))
         for names, way in runs
         for name in names
     }
@@ -100,7 +105,7 @@ def shortest(batch: PackedBatch) -> PackedBatch:
     ids = batch.input_ids[-3:]
     return dataclasses.replace(
         batch, input_ids=ids, labels=ids, cu_seqlens=batch.cu_seqlens.new_tensor([0, 3]), pixel_values=None,
-        image_grid_thw=None, targets=2, visual_tokens=0, facts=(),
+        image_grid_thw=None, targets=2, visual_tokens=0, facts=(), share=None,
     )  # fmt: skip
 
 

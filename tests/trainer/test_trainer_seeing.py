@@ -142,6 +142,28 @@ def test_measuring_recall_changes_no_step(tiny_corpus: TinyCorpus, whole_run: tu
     assert [(line["loss"], line["grad_norm"]) for line in ours] == [(line["loss"], line["grad_norm"]) for line in before]
 
 
+def test_a_sample_of_a_shared_sequence_keeps_its_rank_s_pictures(tiny_corpus: TinyCorpus) -> None:
+    """What two ranks have of a sample is what one has, whose owners stay as they were."""
+    recipe = tiny_corpus.recipe
+    config = model_config(recipe)
+    reader = StageSequences(Catalog(tiny_corpus.folder), recipe, stage=3, split="train")
+    whole, parts = reader.batch(0), [reader.batch(0, (rank, 2)) for rank in range(2)]
+    seen: set[int] = set()
+    for number in range(len(whole.facts)):
+        alone, ours = one_sample(whole, number, config), [one_sample(part, number, config) for part in parts]
+        if alone.pixel_values is None:
+            continue
+        sizes = alone.image_grid_thw.prod(1).tolist()
+        owners = ours[0].share.owners
+        assert ours[1].share.owners == owners
+        assert len(owners) == len(sizes)
+        rows = [iter(part.pixel_values.split([n for n, owner in zip(sizes, owners, strict=True) if owner == rank]))
+                for rank, part in enumerate(ours)]  # fmt: skip
+        assert torch.equal(torch.cat([next(rows[owner]) for owner in owners]), alone.pixel_values)
+        seen |= set(owners)
+    assert seen == {0, 1}
+
+
 def test_recall_is_measured_on_one_whole_sample(tiny_corpus: TinyCorpus) -> None:
     """A sample taken out of a packed sequence is what it was before it was packed, pictures included."""
     recipe = tiny_corpus.recipe
