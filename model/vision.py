@@ -6,11 +6,11 @@ GPU by one packed routine where torch has one (`kernels.packed_dense`), else run
 is resampled bilinearly (half-pixel centres, edges clamped: `torch.nn.functional.interpolate(align_corners=False)`) to
 each image's grid, and 2-D RoPE is added on top.
 
-Long videos may be encoded in chunks of whole frames, which changes the peak memory and not one bit of the features on a
-CPU in float32, whatever the chunks and the threads. Measured where bits could differ: attention, norms and RoPE give a
-row the same value among any others; so does the matrix product from 4 rows on when their number is a multiple of 4,
-which grids that merge 2 x 2 always are; torch's tanh GELU does not (its vector loop and its remainder loop use two
-tanh), so the tower has its own, of the same accuracy and speed.
+Long videos may be encoded in chunks of whole frames, which changes the peak memory and, with torch 2.15, not one bit of the
+features on a CPU in float32, whatever the chunks and the threads. Measured where bits could differ: attention, norms and RoPE
+give a row the same value among any others; so does the matrix product from 4 rows on when their number is a multiple of 4,
+which grids that merge 2 x 2 always are (with torch 2.11 last bits differ); torch's tanh GELU does not (its vector loop and its
+remainder loop use two tanh), so the tower has its own, of the same accuracy and speed.
 
 Parameter names are the published checkpoint's. Shapes: P patches, E hidden size, H heads, D head dim, N images.
 """

@@ -20,6 +20,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from manifests.visual import VisualSpec
+from pipelines.containers import open_media
 from pipelines.items import Quarantined
 from pipelines.looking import Looking, plan
 from pipelines.pictures import PictureStore
@@ -127,7 +128,7 @@ def _presented(
 
 def _decoded(path: Path, looking: Looking, threads: int) -> Iterator[av.VideoFrame]:
     """The frames of the packets that are looked at, as they come out."""
-    with av.open(str(path), mode="r", metadata_errors="replace") as container:
+    with open_media(path) as container:
         stream = pictures_of(container)
         decoder = stream.codec_context
         decoder.thread_type, decoder.thread_count = "FRAME", threads

@@ -2,7 +2,7 @@
 
 - exact: equal SHA-256 of the file itself, whatever describes it.
 - pictures: a perceptual hash of one within ``near_image_bits`` of one of the other or of its windows, so that crops are found,
-  and thumbnails that agree (`manifests.looks`).
+  and thumbnails that agree; or equal outlines and thumbnails that are all but equal (`manifests.looks`).
 - videos: hashes a second apart, laid over each other (`pipelines.films`), and thumbnails of key looks (`pipelines.overlay`).
 - texts: MinHash (128 permutations, fixed seed) over 5-word shingles; near from an estimated Jaccard similarity of
   ``near_text_similarity`` of the whole texts, or of both without their first fifth: a new heading makes no new text.
@@ -28,7 +28,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from manifests.looks import AGREEMENT_MIN, HASH_BITS, WINDOWS, Look, agreement
+from manifests.looks import AGREEMENT_MIN, HASH_BITS, WINDOWS, Look, agreement, outlines
 from manifests.words import shingles
 from pipelines.candidates import band_pairs, near_pairs
 from pipelines.films import Film, same_film
@@ -40,6 +40,9 @@ BODY_SHINGLES_MIN = 16
 SEED = 17
 _NOMINATING_VIEWS = 4
 _BLOCK = 2_048
+_OUTLINE_BITS, _EQUAL_MIN = 4, 0.98
+# Contrast of one by the other's, and how much brighter: of a picture and its crop, of a picture and its whole copy.
+_TONE_OF_CROPS, _TONE_OF_COPIES = (1.3, 60.0), (1.25, 16.0)
 _FILMS_KEPT = 256
 
 
@@ -194,11 +197,51 @@ def _image_links(places: Sequence[int], signatures: Sequence[Signature], bits: i
     whole = np.arange(len(hashes)) % WINDOWS == 0
     for left, right in near_pairs(hashes, owners, whole, bits).tolist():
         one, other = signatures[left], signatures[right]
+        if not _compared(_thumbnails([one]), _thumbnails([other]), *_TONE_OF_CROPS)[1][0]:
+            continue
         found = agreement(one.small, other.small)
         if found >= AGREEMENT_MIN:
             distance = look_distance(one.windows, other.windows)
             detail = f"perceptual hashes are {distance} of {HASH_BITS} bits apart and thumbnails agree to {found:.3f}"
             yield Link(left=left, right=right, reason="near_duplicate", detail=detail)
+    yield from _outline_links(np.array(shown, dtype=np.int64), signatures)
+
+
+def _outline_links(shown: NDArray[np.int64], signatures: Sequence[Signature]) -> Iterator[Link]:
+    """Uncropped copies whose hashes noise has moved. Of icons one pair in 300 is a candidate, so that each must cost little: a
+    product of two thumbnails, where the best of all crops costs a hundred times that."""
+    small = _thumbnails([signatures[place] for place in shown])
+    pairs = near_pairs(outlines(small), np.arange(len(shown)), np.ones(len(shown), dtype=bool), _OUTLINE_BITS)
+    for start in range(0, len(pairs), _BLOCK):
+        left, right = pairs[start : start + _BLOCK].T
+        found, same_tone = _compared(small[left], small[right], *_TONE_OF_COPIES)
+        for place in np.flatnonzero((found >= _EQUAL_MIN) & same_tone).tolist():
+            yield Link(
+                left=int(shown[left[place]]),
+                right=int(shown[right[place]]),
+                reason="near_duplicate",
+                detail=f"outlines are equal and thumbnails agree to {found[place]:.3f} as they are",
+            )
+
+
+def _thumbnails(signatures: Sequence[Signature]) -> NDArray[np.uint8]:
+    return np.frombuffer(b"".join(signature.small for signature in signatures), dtype=np.uint8).reshape(len(signatures), -1)
+
+
+def _compared(
+    one: NDArray[np.uint8], other: NDArray[np.uint8], contrast_max: float, brighter_max: float
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Of pairs of thumbnails [n, 1024], their correlation, and whether contrast and brightness could be those of one picture:
+    flags with stripes of other colours are all but correlated. Rounded: the last bits of a sum depend on the machine, and the
+    verdict must not."""
+    means = one.mean(axis=1), other.mean(axis=1)
+    left, right = one - means[0][:, None], other - means[1][:, None]
+    spread = np.sqrt((left * left).sum(axis=1)), np.sqrt((right * right).sum(axis=1))
+    found = np.round((left * right).sum(axis=1) / np.maximum(spread[0] * spread[1], 1e-9), 6)
+    contrast = np.round(spread[0] / np.maximum(spread[1], 1e-9), 6)
+    brighter = np.round(means[0] - contrast * means[1], 6)
+    alike = (contrast <= contrast_max) & (contrast >= 1 / contrast_max) & (np.abs(brighter) <= brighter_max)
+    return found, alike
 
 
 def look_distance(one: bytes, other: bytes) -> int:

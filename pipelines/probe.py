@@ -20,6 +20,7 @@ from av.stream import Disposition
 from av.subtitles.stream import SubtitleStream
 from numpy.typing import NDArray
 
+from pipelines.containers import open_media
 from pipelines.items import Quarantined
 from pipelines.pictures import PIXELS_MAX
 from pipelines.subtitles import Line, Track, is_text, lines_of
@@ -145,7 +146,7 @@ def survey(path: Path) -> Survey:
         Quarantined: it has no pictures, is cut off, or spans more than `DURATION_MAX_S`.
         FFmpegError: it cannot be opened or read.
     """
-    with av.open(str(path), mode="r", metadata_errors="replace") as container:
+    with open_media(path) as container:
         stream = pictures_of(container)
         reading = _Reading(container, stream)
         for packet in container.demux():

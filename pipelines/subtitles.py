@@ -18,6 +18,7 @@ from av.error import FFmpegError
 from av.stream import Stream
 from av.subtitles.subtitle import AssSubtitle
 
+from pipelines.containers import open_media
 from pipelines.items import Attachment
 from pipelines.sidecars import clean
 
@@ -130,7 +131,7 @@ def read_beside(attached: Sequence[Attachment], start_s: float) -> tuple[list[Tr
 def _read(file: Attachment, form: str) -> list[Line]:
     lines: list[Line] = []
     try:
-        with av.open(file.path, mode="r", format=form, metadata_errors="replace") as container:
+        with open_media(file.path, form) as container:
             for packet in container.demux(container.streams.subtitles[0]):
                 lines += lines_of(packet)
                 if len(lines) > LINES_MAX:

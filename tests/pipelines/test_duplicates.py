@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from PIL import Image, ImageEnhance
 
+from manifests.looks import agreement, look
 from manifests.recipe import Recipe
 from pipelines.decoding import decode
-from pipelines.duplicates import Signature, components, find_links, shingle_minhash
+from pipelines.duplicates import Signature, components, find_links, look_distance, shingle_minhash
 from pipelines.extraction import Outcome
 from pipelines.films import Film, key_looks, pack_looks, same_film
 from pipelines.pictures import PictureStore
@@ -80,6 +81,35 @@ def test_a_rescaled_and_brightened_picture_is_near_and_others_are_not(
         for data in (examples / "images" / "coffee.jpg", stream.getvalue(), examples / "images" / "chelsea.jpg")
     ]
     assert links(*[signature for signature in signatures if signature]) == [(0, 1, "near_duplicate")]
+
+
+def flag(colours: Iterable[tuple[int, int, int]]) -> Image.Image:
+    """Stripes."""
+    made = Image.new("RGB", (300, 210))
+    for stripe, colour in enumerate(colours):
+        made.paste(colour, (0, 70 * stripe, 300, 70 * (stripe + 1)))
+    return made
+
+
+def test_a_flag_is_near_its_copy_though_noise_has_moved_its_hash() -> None:
+    """Stripes leave most coefficients at zero, where compression decides on their side of the median."""
+    moved = 0
+    for greys in itertools.permutations((30, 90, 160, 230), 3):
+        stream, original = io.BytesIO(), flag((grey, 255 - grey, grey // 2) for grey in greys)
+        ImageEnhance.Brightness(original.resize((120, 84))).enhance(1.1).save(stream, "JPEG", quality=15)
+        found = look(original), look(Image.open(stream).convert("RGB"))
+        assert None not in found
+        moved += look_distance(found[0].windows, found[1].windows) > BITS
+        assert links(*map(Signature.of_picture, found)) == [(0, 1, "near_duplicate")]
+    assert moved
+
+
+def test_flags_with_other_stripes_are_not_near() -> None:
+    """Their thumbnails are correlated by more than 0.97; contrast and brightness tell them apart."""
+    flags = [look(flag((grey,) * 3 for grey in greys)) for greys in ((20, 80, 140), (20, 120, 220), (110, 170, 230))]
+    assert None not in flags
+    assert min(agreement(one.small, other.small) for one, other in itertools.combinations(flags, 2)) > 0.97
+    assert links(*map(Signature.of_picture, flags)) == []
 
 
 def test_texts_by_their_words() -> None:

@@ -1,4 +1,6 @@
-"""Triton's interpreter multiplies bfloat16 numbers as the integers that it keeps them in; here they are widened first."""
+"""Two mistakes of Triton's interpreter are mended here. It multiplies bfloat16 numbers as the integers that it keeps them
+in: they are widened first. Up to 3.6 it makes a number of an array of one value, which numpy refuses from 2.4 on.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +20,7 @@ def _products_of_bfloat16():
         yield
         return
     import triton.language as tl
+    from triton.runtime import interpreter
     from triton.runtime.interpreter import InterpreterBuilder
 
     narrow = InterpreterBuilder.create_dot
@@ -26,6 +29,13 @@ def _products_of_bfloat16():
         a, b = (self.cast_impl(x, tl.float32) if x.dtype.scalar == tl.bfloat16 else x for x in (a, b))
         return narrow(self, a, b, *others)
 
+    def patch_tensor(tensor, *scope):
+        patched = patch_whole(tensor, *scope)
+        tensor.__index__ = lambda self: int(self.handle.data.item())
+        return patched
+
+    patch_whole = interpreter._patch_lang_tensor
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(InterpreterBuilder, "create_dot", create_dot)
+        patch.setattr(interpreter, "_patch_lang_tensor", patch_tensor)
         yield
