@@ -1,8 +1,13 @@
-"""Long files run first, so that at the end no worker waits for one that has a minute of work left."""
+"""Long files run first, so that at the end no worker waits for one that has a minute of work left; and no property is timed: its
+first example may load a library on a machine that does other things."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 LONG = (
     "tests/test_road.py",
