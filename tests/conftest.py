@@ -1,5 +1,5 @@
-"""Long files run first, so that at the end no worker waits for one that has a minute of work left; and no property is timed: its
-first example may load a library on a machine that does other things."""
+"""Long files run first, so that at the end no worker waits for one that has a minute of work left. And no property is timed:
+its first example may load a library on a machine that does other things."""
 
 from __future__ import annotations
 
