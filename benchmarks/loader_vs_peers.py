@@ -9,8 +9,8 @@ Three settings, the same samples and the same 8,192 tokens for all sides, `--wor
 
 - text: tokens are stored. Ours reads `trainer.token_store`, packed when it was planned; Energon packs on-line.
 - tokenise: text is stored, and tokenised while it is loaded, by the same tokenizer.
-- pictures: tokens and JPEGs are stored; decoded, resized and cut into patches while they are loaded. Ours checks the SHA-256 of
-  every picture.
+- pictures: tokens and JPEGs are stored; decoded, resized and cut into patches while they are loaded. All sides hand over bytes
+  (ours makes floats of them for a CPU, and leaves that to a GPU). Ours checks the SHA-256 of every picture.
 
 Every run is a process of its own; sides alternate; a rate is that of the last nine tenths of a run's tokens, so that starting
 is left out for all, and stands beside it (seconds to the first batch). `CPU` is processor time of all processes of a side over
@@ -72,10 +72,13 @@ def ours(setting: str, folder: Path, tokens: int, workers: int) -> None:
     from loader_material import STAGE
     from loader_peers import measure
 
+    import trainer.collate
     from manifests.catalog import Catalog
     from trainer.launch import Launch
     from trainer.loader import Loader
     from trainer.stage_manifest import read_stages
+
+    trainer.collate.normalised = lambda pixels: pixels
 
     def batches() -> Iterator[dict[str, Any]]:
         catalog = Catalog(folder / "corpus")
@@ -86,7 +89,6 @@ def ours(setting: str, folder: Path, tokens: int, workers: int) -> None:
             while True:
                 with loader.steps(sequences, per_step=1, first=0, last=len(sequences)) as steps:
                     for step in steps:
-                        # Floats of pictures are made already.
                         yield {"input_ids": step.batches[0][0].input_ids}
 
     print(json.dumps(measure(batches(), tokens)), flush=True)

@@ -184,7 +184,8 @@ class CurateSpec:
         shard_bytes: media bytes of a shard, about.
         rows_per_file: samples of a Parquet file, at most about.
         near_text_similarity: estimated Jaccard similarity of 5-word shingles from which two documents are near-duplicates.
-        near_image_bits: Hamming distance of 64-bit perceptual hashes up to which two pictures are near-duplicates.
+        near_image_bits: Hamming distance of 64-bit perceptual hashes up to which two pictures are near-duplicates; of the 56
+            bits of their outlines at most 4.
         heldout_share: share of sources (by hash of their duplicate cluster) kept for evaluation.
         loss_limit: quarantined share of inputs above which curation ends with exit code 3.
         item_time_limit_s: seconds after which one input is given up and quarantined.

@@ -204,14 +204,14 @@ def _image_links(places: Sequence[int], signatures: Sequence[Signature], bits: i
             distance = look_distance(one.windows, other.windows)
             detail = f"perceptual hashes are {distance} of {HASH_BITS} bits apart and thumbnails agree to {found:.3f}"
             yield Link(left=left, right=right, reason="near_duplicate", detail=detail)
-    yield from _outline_links(np.array(shown, dtype=np.int64), signatures)
+    yield from _outline_links(np.array(shown, dtype=np.int64), signatures, min(bits, _OUTLINE_BITS))
 
 
-def _outline_links(shown: NDArray[np.int64], signatures: Sequence[Signature]) -> Iterator[Link]:
+def _outline_links(shown: NDArray[np.int64], signatures: Sequence[Signature], bits: int) -> Iterator[Link]:
     """Uncropped copies whose hashes noise has moved. Of icons one pair in 300 is a candidate, so that each must cost little: a
     product of two thumbnails, where the best of all crops costs a hundred times that."""
     small = _thumbnails([signatures[place] for place in shown])
-    pairs = near_pairs(outlines(small), np.arange(len(shown)), np.ones(len(shown), dtype=bool), _OUTLINE_BITS)
+    pairs = near_pairs(outlines(small), np.arange(len(shown)), np.ones(len(shown), dtype=bool), bits)
     for start in range(0, len(pairs), _BLOCK):
         left, right = pairs[start : start + _BLOCK].T
         found, same_tone = _compared(small[left], small[right], *_TONE_OF_COPIES)
