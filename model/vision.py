@@ -6,11 +6,11 @@ GPU by one packed routine where torch has one (`kernels.packed_dense`), else run
 is resampled bilinearly (half-pixel centres, edges clamped: `torch.nn.functional.interpolate(align_corners=False)`) to
 each image's grid, and 2-D RoPE is added on top.
 
-Long videos may be encoded in chunks of whole frames, which changes the peak memory and, with torch 2.15, not one bit of the
-features on a CPU in float32, whatever the chunks and the threads. Measured where bits could differ: attention, norms and RoPE
-give a row the same value among any others; so does the matrix product from 4 rows on when their number is a multiple of 4,
-which grids that merge 2 x 2 always are (with torch 2.11 last bits differ); torch's tanh GELU does not (its vector loop and its
-remainder loop use two tanh), so the tower has its own, of the same accuracy and speed.
+Long videos may be encoded in chunks of whole frames, which changes the peak memory and not one bit of the features on a
+CPU in float32, whatever the chunks and the threads. Measured where bits could differ: attention, norms and RoPE give a
+row the same value among any others; so does the matrix product when the number of rows is a multiple of 4, which grids that
+merge 2 x 2 always are, from 4 rows on, with AVX-512 from 16 rows a thread on, so no chunk has fewer; torch's tanh GELU does
+not (its vector loop and its remainder loop use two tanh), so the tower has its own, of the same accuracy and speed.
 
 Parameter names are the published checkpoint's. Shapes: P patches, E hidden size, H heads, D head dim, N images.
 """
@@ -31,6 +31,7 @@ from model.kernels.packed_dense import packed_dense
 from model.rope import grid_tables, rotate
 
 Tables = tuple[Tensor, Tensor]
+EVEN_ROWS = 16
 
 
 class PatchEmbedding(nn.Conv2d):
@@ -225,6 +226,22 @@ def _coordinates(grid: tuple[int, int], device: torch.device) -> tuple[Tensor, T
     return index // w, index % w
 
 
+def _chunks(grids: list[tuple[int, int]], most: int, least: int) -> list[list[tuple[int, int]]]:
+    """Runs of whole images of at most so many patches, but of at least so many."""
+    chunks: list[list[tuple[int, int]]] = []
+    patches = 0
+    for h, w in grids:
+        if not chunks or (patches >= least and patches + h * w > most):
+            chunks.append([])
+            patches = 0
+        chunks[-1].append((h, w))
+        patches += h * w
+    if len(chunks) > 1 and patches < least:
+        last = chunks.pop()
+        chunks[-1] += last
+    return chunks
+
+
 class VisionTower(nn.Module):
     """`visual` of the checkpoint: the vision model, and its chunked use on long videos."""
 
@@ -238,7 +255,8 @@ class VisionTower(nn.Module):
         Args:
             pixel_values: [P, 3 * patch_size**2] float, normalised patches in raster order.
             image_grid_thw: [N, 3] integer grids in patches, P = sum of t * h * w.
-            chunk_patches: encode whole frames in groups of at most this many patches (None: all at once).
+            chunk_patches: encode whole frames in groups of at most this many patches, and at least `EVEN_ROWS` a thread (None:
+                all at once).
 
         Returns:
             [P, hidden_size].
@@ -254,12 +272,9 @@ class VisionTower(nn.Module):
             )
         if chunk_patches is None or needed <= chunk_patches:
             return self.vision_model(pixel_values, grids)
-        features, start, chunk = [], 0, list[tuple[int, int]]()
-        for position, grid in enumerate(grids):
-            chunk.append(grid)
-            size = sum(h * w for h, w in chunk)
-            following = grids[position + 1][0] * grids[position + 1][1] if position + 1 < len(grids) else chunk_patches
-            if size + following > chunk_patches:
-                features.append(self.vision_model(pixel_values[start : start + size], chunk))
-                start, chunk = start + size, []
+        features, start = [], 0
+        for chunk in _chunks(grids, chunk_patches, EVEN_ROWS * torch.get_num_threads()):
+            end = start + sum(h * w for h, w in chunk)
+            features.append(self.vision_model(pixel_values[start:end], chunk))
+            start = end
         return torch.cat(features)

@@ -10,10 +10,8 @@ from transformers.models.paddleocr_vl.configuration_paddleocr_vl import PaddleOC
 from transformers.models.paddleocr_vl.modeling_paddleocr_vl import PaddleOCRVisionTransformer
 
 from model import image_to_patches, images_to_patches
-from model.vision import _gelu
+from model.vision import _chunks, _gelu
 
-# Products of torch 2.11 give a row other last bits among other rows.
-EVEN_PRODUCTS = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 15)
 GRIDS = [(4, 4), (2, 30), (54, 2), (26, 28), (10, 6), (10, 6), (6, 10)]
 
 
@@ -64,10 +62,19 @@ def test_chunked_encoding_gives_the_same_bits_at_any_thread_count(model, chunk):
     try:
         for count in (1, 2, 3, 8):
             torch.set_num_threads(count)
-            chunked = model.visual(patches, grid, chunk_patches=chunk)
-            assert torch.equal(chunked, whole) or (not EVEN_PRODUCTS and torch.allclose(chunked, whole, rtol=0, atol=1e-5))
+            assert torch.equal(model.visual(patches, grid, chunk_patches=chunk), whole)
     finally:
         torch.set_num_threads(threads)
+
+
+def test_chunks_are_as_large_as_asked_but_never_tiny():
+    grids = [(2, 2), (2, 2), (6, 10), (6, 10), (2, 2), (2, 6), (26, 28), (2, 2)]
+    assert _chunks(grids, 100, 16) == [[(2, 2), (2, 2), (6, 10)], [(6, 10), (2, 2), (2, 6)], [(26, 28), (2, 2)]]
+    assert _chunks(grids[:2], 1, 16) == [grids[:2]]
+    for least in (1, 16, 128):
+        chunks = _chunks(grids, 1, least)
+        assert [grid for chunk in chunks for grid in chunk] == grids
+        assert min(sum(h * w for h, w in chunk) for chunk in chunks) >= least
 
 
 def test_gelu_gives_a_value_the_same_bits_wherever_it_lies():
