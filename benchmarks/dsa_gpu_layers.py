@@ -16,14 +16,14 @@ import dsa_gpu_floors as floors
 import torch
 from dsa_gpu_clock import Clock, Table, by_backends
 from torch import Tensor
-from torch.nn import functional
 
-from model.config import MoEConfig, VisionConfig
+from model.config import DecoderConfig, MoEConfig, VisionConfig
 from model.kernels.grouped import one_product_a_group
 from model.kernels.packed_dense import packed_dense
 from model.moe import MoE
+from model.vision import attend_in_batches
 
-HIDDEN = 2048
+HIDDEN = DecoderConfig().hidden_size
 PATCHES = {
     "frames of one size": [640] * 64,
     "pictures of many sizes": [100 + 60 * n for n in range(36)],
@@ -99,13 +99,7 @@ def packed(given: Images) -> Tensor:
 def in_batches(given: Images) -> Tensor:
     """The same, one batch for each run of equal images."""
     q, k, v, patches = given
-    mixed, start = [], 0
-    for size, run in itertools.groupby(patches):
-        number = len(list(run))
-        rows = slice(start, start := start + number * size)
-        batch = [x[rows].unflatten(0, (number, size)).transpose(1, 2) for x in (q, k, v)]
-        mixed.append(functional.scaled_dot_product_attention(*batch).transpose(1, 2).flatten(0, 1))
-    return torch.cat(mixed)
+    return attend_in_batches(q, k, v, [(len(list(run)), size) for size, run in itertools.groupby(patches)])
 
 
 def vision(clock: Clock, table: Table, config: VisionConfig, mixes: dict[str, list[int]] = PATCHES) -> None:

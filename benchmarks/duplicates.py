@@ -142,7 +142,7 @@ class Eye:
         """Whether it has seen this picture, of a film of this length; from now on it has."""
         plain = np.asarray(picture.resize((256, 256), Image.Resampling.BOX), dtype=np.int16)
         grey = np.asarray(picture.convert("L").resize((320, 320), Image.Resampling.BOX))
-        keypoints, features = self.orb.detectAndCompute(grey, None)  # type: ignore[call-overload]
+        keypoints, features = self.orb.detectAndCompute(grey, np.full_like(grey, 255))
         places = np.array([keypoint.pt for keypoint in keypoints], dtype=np.float32).reshape(-1, 2)
         one = (length, plain, places, features)
         if any(abs(length - other[0]) < SAME_S and self._same(one, other) for other in self.seen):

@@ -196,6 +196,8 @@ def main() -> None:
             f"{statistics.median(e.bare[0] for e in kept):>6.3f} s {statistics.median(cpu) - 1:>+12.1%} {wall - 1:>+8.1%} "
             f"{loader:>11.1%} {waited:>10.2%}"
         )
+    if not every:
+        sys.exit("no phase is long enough to be measured")
     first, every_step = (
         max(abs(line["loss"] / alternating.losses[line["stage"], line["step"]] - 1) for line in some)
         for some in ([line for line in lines if line["step"] <= 2], lines)

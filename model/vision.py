@@ -107,6 +107,16 @@ class Images(NamedTuple):
         return cls(runs, torch.tensor(starts, dtype=torch.int32, device=device), max(patches for _, patches in runs))
 
 
+def attend_in_batches(q_PHD: Tensor, k_PHD: Tensor, v_PHD: Tensor, runs: list[tuple[int, int]]) -> Tensor:
+    """Attention inside each image, [P, H, D]: one batch for each run of (number, patches) equal images."""
+    sizes = [number * patches for number, patches in runs]
+    mixed = []
+    for run, *parts in zip(runs, q_PHD.split(sizes), k_PHD.split(sizes), v_PHD.split(sizes), strict=True):
+        batch = [part.unflatten(0, run).transpose(1, 2) for part in parts]
+        mixed.append(functional.scaled_dot_product_attention(*batch).transpose(1, 2).flatten(0, 1))
+    return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+
+
 class VisionAttention(nn.Module):
     """Bidirectional attention inside each image."""
 
@@ -126,14 +136,7 @@ class VisionAttention(nn.Module):
         packed = packed_dense(q_PHD, k_PHD, v_PHD, images.bounds, images.largest, causal=False)
         if packed is not None:
             return self.out_proj(packed.flatten(1))
-        sizes = [number * patches for number, patches in images.runs]
-        mixed = []
-        for (number, patches), q, k, v in zip(
-            images.runs, q_PHD.split(sizes), k_PHD.split(sizes), v_PHD.split(sizes), strict=True
-        ):
-            batch = [part.view(number, patches, self.heads, self.head_dim).transpose(1, 2) for part in (q, k, v)]
-            mixed.append(functional.scaled_dot_product_attention(*batch).transpose(1, 2).reshape(number * patches, -1))
-        return self.out_proj(mixed[0] if len(mixed) == 1 else torch.cat(mixed))
+        return self.out_proj(attend_in_batches(q_PHD, k_PHD, v_PHD, images.runs).flatten(1))
 
 
 class _EvenGelu(torch.autograd.Function):

@@ -33,6 +33,16 @@ def tiny_corpus(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory
     return corpus
 
 
+@pytest.fixture
+def own_corpus(tokenizer_folder: Path, tmp_path: Path) -> TinyCorpus:
+    """A corpus a test may damage."""
+    corpus = TinyCorpus(tmp_path / "corpus", tiny_recipe(tokenizer_folder))
+    corpus.add_samples("train", 6)
+    corpus.add_samples("heldout", 3)
+    corpus.write()
+    return corpus
+
+
 @pytest.fixture(scope="session")
 def whole_run(tiny_corpus: TinyCorpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainResult]:
     """All four stages, uninterrupted. Read only."""

@@ -66,7 +66,9 @@ def test_experts_and_pictures_are_measured(table, capsys):
 def test_a_wrong_product_is_seen(monkeypatch):
     from model.kernels.grouped import one_product_a_group
 
-    check = lambda: dict(layer_checks(3, torch.device("cpu"), torch.float32, 1e-4))  # noqa: E731
+    def check() -> dict[str, str | None]:
+        return dict(layer_checks(3, torch.device("cpu"), torch.float32, 1e-4))
+
     assert check() == {"experts, gradients": None}
     monkeypatch.setattr("model.moe.grouped_product", lambda a, b, ends: one_product_a_group(a, b, ends) * 1.01)
     assert "differs" in check()["experts, gradients"]
